@@ -45,12 +45,12 @@ class SettingsError(LocalError):
 
 
 class IllegalTransition(LocalError):
-    """A state machine was given an event that its state does not allow: a fault of our own, never of a peer.
+    """A state machine got an event that its state does not allow: a fault of this service, not of a peer.
 
     Attributes:
-        machine: the name of the state machine.
-        state: the state that it is in.
-        event: the event that it was given.
+        machine: name of the state machine.
+        state: its state.
+        event: the event.
     """
 
     def __init__(self, machine: str, state: str, event: str) -> None:
@@ -61,15 +61,15 @@ class IllegalTransition(LocalError):
 
 
 class PeerError(ServiceError):
-    """The other side is at fault: it broke a protocol, or asked for what is not allowed."""
+    """The peer is at fault: it broke a protocol, or made a request that is not allowed."""
 
 
 class AvrProtocolError(PeerError):
-    """AVR Core sent what the protocol does not allow.
+    """AVR Core sent a message that the protocol does not allow.
 
     Attributes:
-        reason: a short, fixed word for logs and counters, never what the caller sent.
-        ends_call: the call cannot go on; otherwise one message is passed over.
+        reason: a short, fixed word for logs and counters, without any part of the message.
+        ends_call: the call must end; otherwise the message is ignored.
     """
 
     def __init__(self, reason: str, message: str, *, ends_call: bool = False) -> None:
@@ -113,7 +113,7 @@ class HandshakeRefused(DependencyError):
 
     Attributes:
         status: the HTTP status.
-        body: the beginning of what it answered.
+        body: beginning of the answer's body.
         retry_after: the header of that name, if there was one.
     """
 

@@ -44,8 +44,8 @@ log = structlog.get_logger()
 
 TICK_SECONDS = 0.2
 FIRST_LINK_INTERVAL_SECONDS = 0.1
-# A dispatcher that starts while Redis is away accepts callers after this time, though it knows no worker: by then
-# a call that waits for a worker is better than a refused connection.
+# Time after which a dispatcher accepts callers without a known worker, if it starts while Redis is away. By then a
+# call that waits for a worker is better than a refused connection.
 FIRST_WORKER_SECONDS = 5.0
 # Calls that get another worker together are published together.
 PUBLISH_SECONDS = 0.05
@@ -54,7 +54,7 @@ CLOSE_SECONDS = 0.8
 # A record of a lost call is written within a minute: lease, grace (record_writer.py) and this.
 LOST_CALLS_INTERVAL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
-# A caller's connection is pinged so that a proxy's idle timer does not cut a call while the agent is silent.
+# Pings keep the idle timer of a proxy from closing a caller's connection while the agent is silent.
 # Its life is judged by the caller's audio, in the call, not by pongs.
 CALLER_LIMITS = Limits(
     max_message_bytes=protocol.MAX_MESSAGE_BYTES,
@@ -114,7 +114,7 @@ class Dispatcher:
             dispatcher_id: of this process.
             release: of the service.
             registry: Redis.
-            metrics: what is measured.
+            metrics: metrics of the process.
             ami: Asterisk.
             limits: of each call.
             security: of the ports and links.
@@ -261,7 +261,7 @@ class Dispatcher:
                 )
         for caller_connection in caller_connections:
             caller_connection.abort()
-        # Of calls that ended by themselves a moment ago, too. What is still in Redis then goes with its lease.
+        # This includes calls that ended a moment ago. Entries that stay in Redis expire with their leases.
         if self._settling:
             await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
         await self._keep_drafts()
@@ -309,7 +309,7 @@ class Dispatcher:
     def begun(self, runner: CallRunner) -> CallRunner | None:
         """Put a call into the table; return the runner that has it already, if there is one."""
         if runner.caller_connection is not None:
-            runner.caller_connection.known()
+            runner.caller_connection.mark_identified()
         older = self._by_uuid.setdefault(runner.uuid, runner)
         return None if older is runner else older
 
@@ -355,7 +355,7 @@ class Dispatcher:
             return http.HTTPStatus.UNAUTHORIZED, "bring STS_TOKEN: ?token= in STS_URL, or Authorization: Bearer\n"
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
-        # The token has done its work: there is no metadata before this line.
+        # The token is checked, so metadata may be read from here.
         runner = CallRunner(self, protocol.metadata(target), self._limits, arrival.since_seconds)
         self._runners.add(runner)
         self._idle.clear()
@@ -374,7 +374,7 @@ class Dispatcher:
                 runner.fail("internal error")
 
     async def _renew(self) -> None:
-        # Without a link there is nobody to take a call: look for the first worker often.
+        # Without a link no worker can take a call, so the first worker is searched more often.
         interval = RENEW_INTERVAL_SECONDS if self.links.is_ready else FIRST_LINK_INTERVAL_SECONDS
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._renew_now.wait(), interval)
@@ -420,14 +420,14 @@ class Dispatcher:
         leases = [lease for runner in holders.values() if (lease := runner.lease()) is not None]
         renewal = await self.placement.renew(leases)
         for uuid, runner in holders.items():
-            # The one that was asked about: by now a newer connection may stand in its place in the table.
+            # Use the runner of the renewal, because a newer connection may have replaced it in the table.
             if uuid in renewal.superseded and not await self._outranks(runner):
                 runner.superseded()
             elif not self.placement.redis_is_away:
                 runner.is_published = True
         await self._hang_up_asked()
-        for uuid in renewal.forgotten:
-            holders[uuid].call.memory.forgotten()
+        for uuid in renewal.missing:
+            holders[uuid].call.memory.copy_lost()
         self._keep_links()
         if not self.placement.redis_is_away:
             await self._previous_release.look()

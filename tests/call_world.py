@@ -53,14 +53,14 @@ def tone(hz: float, seconds: float) -> bytes:
 
 
 def pitch(pcm: bytes, rate_hz: int) -> int:
-    """The strongest frequency, to 50 Hz."""
+    """Return the strongest frequency, to 50 Hz."""
     samples = np.frombuffer(pcm, "<i2").astype(float)
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), rate_hz // 10))
     return round(int(spectrum.argmax()) * 10 / 50) * 50
 
 
 class AvrCore:
-    """Plays what it gets, in order and in real time, and empties its buffer on `interruption`."""
+    """A core that plays its audio in order and in real time, and empties its buffer on `interruption`."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[float, int, float]] = []  # when a frame played, its pitch, milliseconds
@@ -91,7 +91,7 @@ class AvrCore:
                 raise AssertionError(f"{other}: {message}")
 
     def settle(self, now: float) -> None:
-        """Count what has been played by now."""
+        """Count the audio that has been played by now."""
         for start, hz in self._playing:
             if start < now:
                 self.heard.append((start, hz, 1000 * min(FRAME_SECONDS, now - start)))
@@ -164,7 +164,7 @@ class Hand:
             self.to_dispatcher.send(lambda: self.world.at_dispatcher(leg, record) if number == self.link else None)
 
     def get(self, record: bytes) -> None:
-        """The dispatcher sends a record."""
+        """Take a record of the dispatcher."""
         number = self.link
         if self.link_is_up:
             self.to_worker.send(lambda: self.at_worker(record) if number == self.link else None)
@@ -208,7 +208,7 @@ class Hand:
                 if first:
                     self._begin()
                 elif self.session is not None:
-                    self.session.go(self.snapshot, self.world.now)
+                    self.session.take_call(self.snapshot, self.world.now)
         elif self.session is None:
             self.early.append((kind, bytes(payload)))
         else:
@@ -289,7 +289,7 @@ class Hand:
             self._work()
 
     def drop(self) -> None:
-        """The Realtime connection breaks."""
+        """Break the Realtime connection."""
         if self.api is not None and self.session is not None and not self.dead:
             self.close_api()
             self.session.connection_lost("it broke off", self.world.now)
@@ -382,7 +382,7 @@ class World:
 
     @property
     def hand(self) -> Hand:
-        """The worker's end of the leg that has the call."""
+        """Return the worker's end of the leg that has the call."""
         leg = self.dispatcher.assignments.current
         assert leg is not None
         return self._hand_of[leg]
@@ -428,9 +428,9 @@ class World:
                             self.avr.message(protocol.audio(frame), self.now)
                     case dispatcher_actions.Interrupt():
                         self.avr.message(protocol.INTERRUPTION, self.now)
-                    case dispatcher_actions.Tell(role, text):
+                    case dispatcher_actions.SendTranscript(role, text):
                         self.avr.message(protocol.transcript(role, text), self.now)
-                    case dispatcher_actions.Complain(message):
+                    case dispatcher_actions.SendError(message):
                         self.avr.message(protocol.error(message), self.now)
                     case dispatcher_actions.ToWorker(leg, record, counted):
                         channel = self._channels.get(leg)
@@ -508,7 +508,7 @@ class World:
             hand.tick()
 
     def said(self, event: dict[str, Any]) -> None:
-        """An event of whichever API."""
+        """Take an event of either API."""
         if event["type"] == "error":
             self.errors.append(event["error"]["code"])
         elif event["type"] == "response.output_audio.delta":
@@ -520,7 +520,7 @@ class World:
     # What goes wrong
 
     def kill_worker(self) -> None:
-        """The worker that has the call dies; its dispatcher hears of it at once."""
+        """Kill the worker that has the call; its dispatcher learns that at once."""
         leg = self.dispatcher.assignments.current
         if leg is None or self.dispatcher_is_dead:
             return
@@ -529,13 +529,13 @@ class World:
         self.dispatch()
 
     def drop_session(self) -> None:
-        """The Realtime connection breaks."""
+        """Break the Realtime connection."""
         leg = self.dispatcher.assignments.current
         if leg is not None:
             self._hand_of[leg].drop()
 
     def cut_link(self, seconds: float) -> None:
-        """The link breaks, and what is under way on it is lost; there is another one after a while."""
+        """Break the link, and lose the records in transit; another link follows later."""
         leg = self.dispatcher.assignments.current
         if leg is None or self.dispatcher_is_dead:
             return
@@ -554,7 +554,7 @@ class World:
             self.dispatch()
 
     def kill_dispatcher(self, seconds: float) -> None:
-        """The dispatcher dies; after a while the core comes back to another one, and that asks the workers."""
+        """Kill the dispatcher; later the core connects to another one, which asks the workers."""
         if self.dispatcher_is_dead:
             return
         self.dispatcher_is_dead = True
@@ -584,7 +584,7 @@ class World:
         self.every(0.2, self.tick)
 
     def converse(self, *, pauses: bool = True) -> float:
-        """A caller who says something now and then; returns when the last word is said."""
+        """Let the caller speak now and then; return after the last word."""
         hz = 400
         when = 0.3
         while when < CALL_SECONDS:

@@ -27,7 +27,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(str(self.path))
 
     def issue(self, name: str = "127.0.0.1", *, as_file: str = "leaf") -> TlsFiles:
-        """A certificate for this address or host name, written to files of this name, with this CA."""
+        """Return a certificate for this address or host name, written to files of this name, with this CA."""
         leaf = self._ca.issue_cert(name)
         files = TlsFiles(self._folder / f"{as_file}.crt", self._folder / f"{as_file}.key", self.path)
         files.cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
@@ -40,7 +40,7 @@ class Authority:
 
 
 def self_signed(folder: Path) -> TlsFiles:
-    """A certificate for 127.0.0.1 that nobody else has signed."""
+    """Return a self-signed certificate for 127.0.0.1."""
     return Authority(folder, "nobody").issue()
 
 
@@ -49,7 +49,7 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @contextlib.asynccontextmanager
 async def tls_in_front_of(url: str, files: TlsFiles) -> AsyncIterator[int]:
-    """A TLS end in front of the server at `url` (host:port, or a Unix socket): yields its port on 127.0.0.1."""
+    """Run a TLS end before the server at `url` (host:port, or a Unix socket); yield its port on 127.0.0.1."""
     target = urlsplit(url)
 
     async def connect() -> Stream:
@@ -92,7 +92,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _first(*copies: Awaitable[None]) -> None:
-    """Until one direction has ended: the other has nobody left to talk to."""
+    """Copy until one direction has ended, which ends the other one, too."""
     tasks = [asyncio.ensure_future(copy) for copy in copies]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -90,7 +90,7 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["real", "embedded"])
 def redis_process(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
-    """A Redis of the test's own, to kill and start again; real and embedded in turn."""
+    """Yield a Redis of the test's own, to kill and start again; real and embedded in turn."""
     server = _START[request.param]()
     yield server
     server.close()
@@ -98,7 +98,7 @@ def redis_process(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def locked_redis() -> Iterator[RealRedis]:
-    """A real Redis of the test's own, with a password."""
+    """Yield a real Redis of the test's own, with a password."""
     server = start_real_redis("redis-p4ssw0rd-of-this-test")
     yield server
     server.close()
@@ -106,7 +106,7 @@ def locked_redis() -> Iterator[RealRedis]:
 
 @pytest.fixture
 async def registry(redis_url: str) -> AsyncIterator[Registry]:
-    """The registry of an empty Redis, real and embedded in turn."""
+    """Yield the registry of an empty Redis, real and embedded in turn."""
     registry = Registry.from_url(redis_url, timeout_seconds=30)
     yield registry
     await registry.aclose()

@@ -49,7 +49,7 @@ class RedisProcess:
         return self._process.wait(_STOP_SECONDS)
 
     def kill(self) -> None:
-        """End it by SIGKILL: what it held is lost."""
+        """End it by SIGKILL, without saving its data."""
         self._process.kill()
         self._process.wait(_STOP_SECONDS)
 
@@ -64,7 +64,7 @@ class RedisProcess:
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it, whatever its state, and remove what it left."""
+        """End it in any state, and remove its files."""
         if self._process.poll() is None:
             self.kill()
         if self._process.stdout is not None:

@@ -14,7 +14,7 @@ import pytest
 
 @contextmanager
 def tiny_folder(parent: Path, size_bytes: int) -> Iterator[Path]:
-    """A tmpfs of this size. Skips the test where no file system can be mounted, which takes root."""
+    """Yield a tmpfs of this size. Skips the test where no file system can be mounted, which takes root."""
     folder = parent / "tiny"
     folder.mkdir()
     options = f"size={size_bytes},nr_inodes=1000"

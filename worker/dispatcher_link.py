@@ -33,7 +33,7 @@ class LinkOwner(Interface):
         """Take a call, or say why not."""
 
     def resume(self, attach: wire.Attach, dispatcher: DispatcherLink) -> SessionRunner | None:
-        """Return the session of this call and epoch, which has this link now; None if there is none."""
+        """Return the session of this call and epoch, and give it this link; None: it does not exist."""
 
     def command(self, command: wire.Command, send: Callable[[bytes], None]) -> None:
         """Carry out a command of the calls API."""
@@ -76,7 +76,7 @@ class DispatcherLink:
         try:
             record = wire.decode_control(_TO_THE_WORKER[kind], payload)
         except LinkProtocolError as error:
-            # The framing of the link is valid, so its other calls go on.
+            # The framing of the link is valid, so its other calls continue.
             log.warning("record not understood", dispatcher=self._dispatcher, kind=kind, reason=str(error))
             if kind != Kind.COMMAND:
                 self.end.send(wire.encode(wire.Refused(Refusal.INVALID), channel))
@@ -113,7 +113,7 @@ class DispatcherLink:
             else:
                 call.record(kind, payload)
         except LinkProtocolError as error:
-            # The framing of the link is valid, so its other calls go on.
+            # The framing of the link is valid, so its other calls continue.
             log.warning("record not understood", uuid=call.uuid, kind=kind, reason=str(error))
             call.stop(f"the dispatcher sent a record that the worker does not understand: {error}")
         except Exception:
@@ -151,7 +151,7 @@ class DispatcherLink:
         try:
             call.resume(attach, self.end.send)
         except LinkProtocolError as error:
-            # The framing of the link is valid, so its other calls go on.
+            # The framing of the link is valid, so its other calls continue.
             log.warning("channel not resumed", uuid=call.uuid, reason=str(error))
             call.stop(f"the dispatcher has other records than the worker: {error}")
         except Exception:
@@ -159,6 +159,6 @@ class DispatcherLink:
 
 
 def stop_failed(call: SessionRunner, what: str, **details: object) -> None:
-    """Stop one call after an error of ours; the other calls of its link go on."""
+    """Stop one call after a fault of this service; the other calls of its link continue."""
     log.exception(what, uuid=call.uuid, **details)
     call.stop("internal error")

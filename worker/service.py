@@ -39,8 +39,8 @@ HEARTBEAT_SECONDS = 1.0
 UNREADY_SECONDS = 3 * LEASE_SECONDS
 # The state of a call that waits for a dispatcher; dispatchers have other states (dispatcher/call/states.py).
 WAITING = "waiting"
-# An event loop that has stalled for this time may have lost its calls to other workers: a dispatcher declares a
-# worker dead 2.05 s after its last sign of life at the earliest (common/link/link_end.py).
+# Stall of the event loop after which other workers may have its calls. A dispatcher declares a worker dead 2.05 s
+# after its last data, at the earliest (common/link/link_end.py).
 STALL_SECONDS = 2.0
 # The part of the time for draining after which calls leave at once, quiet or not.
 MOVED_PART = 0.8
@@ -57,7 +57,7 @@ class _Held:
 
 
 def _holder(held: list[_Held]) -> _Held | None:
-    """Return the session that has the call; one that released it, where no other has it yet."""
+    """Return the session that has the call, or else one that released it."""
     active = next((each for each in held if each.call.is_attachable), None)
     return active or next((each for each in held if each.call.is_resting), None)
 
@@ -221,7 +221,7 @@ class Worker:
             stop_failed(call, "a call could not be begun")
 
     def resume(self, attach: wire.Attach, dispatcher: DispatcherLink) -> SessionRunner | None:
-        """The session of this call and epoch, on another link of its dispatcher; None if there is none."""
+        """Attach a session to another link of its dispatcher; return None if this call and epoch are unknown."""
         for held in self._calls.get(attach.uuid, ()):
             if held.call.epoch == attach.epoch:
                 held.link.leave(held.call)
@@ -270,14 +270,14 @@ class Worker:
         """Count the calls again: another session has this one."""
         self._count()
 
-    def going(self, call: SessionRunner) -> None:
-        """Have this session take over from older ones of its call, which then let go."""
+    def taking_over(self, call: SessionRunner) -> None:
+        """Let this session take over from older ones of its call, which then end."""
         older = [held.call for held in self._calls.get(call.uuid, ()) if held.call.epoch < call.epoch]
         for each in older:
             call.take_over(each)
         for each in older:
-            # Behind that, as the end of a session cancels its tools.
-            each.let_go("another session has this call")
+            # The older session ends after that, because its end cancels its tools.
+            each.end_superseded("another session has this call")
 
     def link_lost(self, lost: DispatcherLink) -> None:
         """Forget a link, and the watchers of calls that came by it."""
@@ -339,7 +339,7 @@ class Worker:
         if times is not None:
             log.warning("link refused", reason="it was asked for by a web page (Origin)", times=times)
 
-    # What goes on all the time
+    # Lasting tasks
 
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_SECONDS)
@@ -380,7 +380,7 @@ class Worker:
                 if not call.waits_for_dispatcher or call.epoch != epoch:
                     continue
                 if call.uuid in renewal.superseded:
-                    call.let_go("another worker has this call")
+                    call.end_superseded("another worker has this call")
                 else:
                     call.confirm()
 
@@ -388,7 +388,7 @@ class Worker:
             await self._quietly(renew)
 
     async def _quietly(self, command: Callable[[], Awaitable[object]]) -> bool:
-        """Return whether a command to Redis worked; if not, the next heartbeat tries again, and calls go on."""
+        """Return whether a command to Redis worked; a failed one is retried with the next heartbeat."""
         try:
             await command()
         except RegistryUnavailable as error:

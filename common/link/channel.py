@@ -1,10 +1,10 @@
-"""One end of a channel: the records of one call on a link, and on the next link when that one breaks.
+"""One end of a channel: the records of one call, which continue on the next link when a link breaks.
 
     OPEN ──broke──▶ BROKEN ──attach──▶ ATTACHING ──resumed──▶ OPEN
       ▲                │  ▲               │
       └─── resumed ────┘  └──── broke ────┘
 
-The end that lost the link and has another one sends ATTACH on it, and buffers its records until ATTACHED comes.
+An end with a new link sends ATTACH on it, and buffers its records until ATTACHED comes.
 The end that receives ATTACH resumes at once. Records are encoded once, with the channel's number. Unacknowledged
 records are retransmitted from the `RetransmitBuffer`.
 """
@@ -106,7 +106,7 @@ class Channel:
         """Drop the records that the other end has received.
 
         Raises:
-            LinkProtocolError: the number is higher than that of sent records, or lower than acknowledged before.
+            LinkProtocolError: the number exceeds the sent records, or is lower than an earlier one.
         """
         self._buffer.acknowledged(received)
 

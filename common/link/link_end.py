@@ -41,16 +41,16 @@ class LinkOwner(Interface):
     """The receiver of a link's events."""
 
     def greeted(self, hello: Hello) -> None:
-        """The peer has sent HELLO and proved that it knows CLUSTER_TOKEN; records follow."""
+        """Begin to receive records: the peer has sent HELLO and proved that it knows CLUSTER_TOKEN."""
 
     def record(self, kind: int, channel: int, payload: memoryview, received_seconds: float) -> None:
         """Receive one record, read from the socket at this time; may raise LinkProtocolError."""
 
     def caught_up(self) -> None:
-        """All records of one read have been delivered."""
+        """Note that all records of one read have been delivered."""
 
     def lost(self, reason: str) -> None:
-        """The link is gone or unusable. Called exactly once, even if no HELLO ever came."""
+        """Note that the link is lost or unusable. Called exactly once, even without a HELLO."""
 
 
 class LinkEnd:
@@ -161,7 +161,7 @@ class LinkEnd:
     def _fail(self, reason: str, kind: str = "silent") -> None:
         """Close an unusable link; its owner is told now, before the peer has answered."""
         assert self._connection is not None
-        # A HELLO that waits for the end of this turn is sent first: the peer can then find the problem, too.
+        # A HELLO that waits for the end of this turn is sent first, so that the peer can find the problem, too.
         self._flush()
         self._connection.close(1002, reason)
         self._report_lost(reason, kind)
@@ -209,7 +209,7 @@ class LinkEnd:
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         assert self._connection is not None
-        self._connection.known()
+        self._connection.mark_identified()
         self._owner.greeted(self._peer)
 
     def _flush(self) -> None:

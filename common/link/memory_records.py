@@ -1,4 +1,7 @@
-"""The records of a call's memory: the state that a worker restores in another session."""
+"""The records of a call's memory: the state that a worker restores in another session.
+
+Some fields have another name in JSON, which protocol 2 has fixed. Their metadata has it as `JSON_NAME`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from common.link.kinds import Kind
+
+# The key in a field's metadata for its name in JSON.
+JSON_NAME = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class ItemUpdate:
     Attributes:
         item_id: of the item.
         after: the id of the item before it; empty for the first one. A known item keeps its place.
-        forgotten: the item is no longer part of the conversation.
+        deleted: the item is no longer part of the conversation.
         settled: of a reply: the heard part is known, and is part of the item.
         item: the item itself.
         sound: of a turn whose text will not come: its audio as mu-law in base64. Never written to Redis.
@@ -38,7 +44,7 @@ class ItemUpdate:
     kind: ClassVar[Kind] = Kind.ITEM_UPDATE
     item_id: str = ""
     after: str = ""
-    forgotten: bool = False
+    deleted: bool = field(default=False, metadata={JSON_NAME: "forgotten"})
     settled: bool = False
     item: dict[str, Any] = field(default_factory=dict, repr=False)
     sound: str = field(default="", repr=False)
@@ -56,7 +62,7 @@ class Reply:
         sent_samples: samples that the dispatcher has.
         done: the item is complete.
         heard_samples: samples that the caller has heard.
-        cut: the item was truncated by a barge-in, so the caller will hear no more of it.
+        truncated: the item was truncated by a barge-in, so the caller will hear no more of it.
     """
 
     index: int = 0
@@ -66,7 +72,7 @@ class Reply:
     sent_samples: int = 0
     done: bool = False
     heard_samples: int = 0
-    cut: bool = False
+    truncated: bool = field(default=False, metadata={JSON_NAME: "cut"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +90,19 @@ class Resume:
     Attributes:
         reason: a `Reason`; empty for a new call.
         standby: restore the memory and wait; the memory is sent again when the session is to take over.
-        orders: ids of telephony commands that the dispatcher knows, executed or not.
+        known_commands: ids of telephony commands that the dispatcher knows, executed or not.
         digits: keys that were pressed and are not part of the conversation yet.
         speaking: the caller was speaking.
         recalled: the memory comes from Redis, so the heard parts of replies are unknown.
         first_index: first index of new reply items; another session may have used some since OPEN.
-        words_lost: the caller was speaking when this dispatcher took the call, and the beginning is lost: neither
+        words_lost: the caller was speaking when this dispatcher took the call. The beginning is lost: neither
             its text nor its audio is known.
     """
 
     kind: ClassVar[Kind] = Kind.RESUME
     reason: str = ""
     standby: bool = False
-    orders: tuple[str, ...] = ()
+    known_commands: tuple[str, ...] = field(default=(), metadata={JSON_NAME: "orders"})
     digits: str = ""
     speaking: bool = False
     recalled: bool = False

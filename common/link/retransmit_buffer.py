@@ -65,7 +65,7 @@ class RetransmitBuffer:
         """Drop the records that the other side has received.
 
         Raises:
-            LinkProtocolError: the number is higher than that of sent records, or lower than acknowledged before.
+            LinkProtocolError: the number exceeds the sent records, or is lower than an earlier one.
         """
         count = received - (self._sent - len(self._unacknowledged))
         if not 0 <= count <= len(self._unacknowledged):

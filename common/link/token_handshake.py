@@ -139,7 +139,7 @@ class TokenHandshake:
 
 
 def _role(name: str) -> str:
-    """Return a peer's role for the log; a name that is not a role may be an attack, and is not repeated."""
+    """Return a peer's role for the log, without repeating an unknown name, which may be an attack."""
     return name if name in (DISPATCHER, "worker") else "other side"
 
 

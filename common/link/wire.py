@@ -87,7 +87,17 @@ from common.link.call_records import (
 from common.link.figure_records import Figures, ToolFigure
 from common.link.kinds import UNCOUNTED, EndReason, Kind, Outcome, Reason, Refusal, TelephonyAction, end_reason
 from common.link.link_records import Command, Event, Hello, Proof, Result
-from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Reply, Resume, Tool, ToolKnown
+from common.link.memory_records import (
+    JSON_NAME,
+    ItemUpdate,
+    Keyed,
+    PendingReplies,
+    Profile,
+    Reply,
+    Resume,
+    Tool,
+    ToolKnown,
+)
 from common.link.records import Control
 from common.link.speech_records import (
     Finished,
@@ -183,6 +193,7 @@ __all__ = [
     "encode_reply_audio",
     "encode_reply_text",
     "end_reason",
+    "json_name",
 ]
 
 # Protocol 2 is that of release 0.2, which does not speak protocol 1 of release 0.1 (docs/releases.md).
@@ -225,7 +236,10 @@ def encode(record: Control, channel: int) -> bytes:
         if is_too_deep(getattr(record, name), MAX_RECORD_LEVELS):
             raise ValueError(f"a {type(record).__name__} record is nested deeper than {MAX_RECORD_LEVELS} levels")
     try:
-        payload = orjson.dumps(record)
+        if _has_json_names(type(record)):  # type: ignore[arg-type]  # a class can be hashed
+            payload = orjson.dumps(record, _as_json, orjson.OPT_PASSTHROUGH_DATACLASS)
+        else:
+            payload = orjson.dumps(record)
     except orjson.JSONEncodeError as error:
         raise ValueError(f"a {type(record).__name__} record cannot be written as JSON: {error}") from error
     if len(payload) > MAX_MESSAGE_BYTES - _HEAD.size:
@@ -397,13 +411,13 @@ def _build(record_type: type[_D], data: object) -> _D:
     if not isinstance(data, dict):
         raise LinkProtocolError(f"a {record_type.__name__} record is not a JSON object")
     values = {}
-    for name, is_right, member in _fields_of(record_type):  # type: ignore[arg-type]  # a class can be hashed
-        if name not in data:
+    for name, key, is_right, member in _fields_of(record_type):  # type: ignore[arg-type]  # a class can be hashed
+        if key not in data:
             continue
-        value = data[name]
+        value = data[key]
         if not is_right(value):
             raise LinkProtocolError(
-                f"field {name} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
+                f"field {key} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
             )
         if member is not None:
             value = tuple([_build(member, each) for each in value])
@@ -412,10 +426,28 @@ def _build(record_type: type[_D], data: object) -> _D:
 
 
 @functools.cache
-def _fields_of(record_type: type[Any]) -> list[tuple[str, Callable[[Any], bool], type[Any] | None]]:
-    """Return each field's name, the check of its value, and the type of a tuple's members."""
-    fields = [(field.name, str(field.type)) for field in dataclasses.fields(record_type)]
-    return [(name, _IS[annotation], _MEMBERS.get(annotation)) for name, annotation in fields]
+def _fields_of(record_type: type[Any]) -> list[tuple[str, str, Callable[[Any], bool], type[Any] | None]]:
+    """Return each field's name, its name in JSON, the check of its value, and the type of a tuple's members."""
+    fields = [(field.name, json_name(field), str(field.type)) for field in dataclasses.fields(record_type)]
+    return [(name, key, _IS[annotation], _MEMBERS.get(annotation)) for name, key, annotation in fields]
+
+
+def json_name(field: dataclasses.Field[Any]) -> str:
+    """Return the name that a record's field has in JSON."""
+    return str(field.metadata.get(JSON_NAME, field.name))
+
+
+@functools.cache
+def _has_json_names(record_type: type[Any]) -> bool:
+    """Return whether a field of the record, or of its members, has another name in JSON."""
+    members = [_MEMBERS.get(str(field.type)) for field in dataclasses.fields(record_type)]
+    types = [record_type, *(member for member in members if member is not None)]
+    return any(JSON_NAME in field.metadata for each in types for field in dataclasses.fields(each))
+
+
+def _as_json(record: Any) -> dict[str, Any]:
+    """Return the fields of a record, or of a member of one, under their names in JSON."""
+    return {json_name(field): getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 @functools.cache

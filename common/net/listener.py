@@ -46,7 +46,7 @@ class Arrival:
         self._admission = admission
         self.counts = True
 
-    def known(self) -> None:
+    def mark_identified(self) -> None:
         """Stop counting the connection: its peer has identified itself, or is gone. May be called again."""
         if self.counts:
             self.counts = False
@@ -66,7 +66,7 @@ ProtocolFactory = Callable[[Arrival, bytes], asyncio.Protocol]
 """Makes the protocol that takes over a connection; the bytes begin with the whole head of the request.
 
 The protocol gets `connection_made`, and then the same bytes by `data_received`. The protocol must call
-`Arrival.known`, at the latest when the connection is lost.
+`Arrival.mark_identified`, at the latest when the connection is lost.
 """
 
 
@@ -311,7 +311,7 @@ class _Arriving(asyncio.Protocol):
         """Stop counting the connection as arriving."""
         self._stop_waiting()
         if self._arrival is not None:
-            self._arrival.known()
+            self._arrival.mark_identified()
             self._arrival = None
 
     def _stop_waiting(self) -> None:

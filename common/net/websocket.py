@@ -52,22 +52,22 @@ class Owner(Interface):
     """
 
     def opened(self, connection: WebSocket) -> None:
-        """The opening handshake is done, and messages may be sent."""
+        """Begin to send: the opening handshake is done."""
 
     def received(self, data: BytesLike, text: bool) -> None:
         """Receive one whole message; text is not decoded yet."""
 
     def caught_up(self) -> None:
-        """All messages of one read have been delivered."""
+        """Note that all messages of one read have been delivered."""
 
     def violated(self, code: int, reason: str) -> int:
         """Return the close code for a client that broke the WebSocket protocol; a last message may be sent."""
 
     def writable(self) -> None:
-        """The peer has read the buffered data, and `write_paused` is False again."""
+        """Continue to send: the peer has read the buffered data, and `write_paused` is False."""
 
     def closed(self, code: int, reason: str) -> None:
-        """The connection is gone; 1006 means that it was lost without a close frame. Called exactly once."""
+        """Note that the connection has ended; 1006 means: without a close frame. Called exactly once."""
 
 
 class WebSocket(asyncio.Protocol):
@@ -186,7 +186,7 @@ class WebSocket(asyncio.Protocol):
         for data in kept or ():
             self.data_received(data)
 
-    def known(self) -> None:
+    def mark_identified(self) -> None:
         """Lift the bound on the bytes of a stranger: the peer has identified itself."""
         self._stranger_bytes_left = None
 

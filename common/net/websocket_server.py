@@ -54,14 +54,14 @@ class ServerWebSocket(WebSocket):
         self._server_protocol = protocol
         self._arrival = arrival
 
-    def known(self) -> None:
+    def mark_identified(self) -> None:
         """See `WebSocket`."""
-        super().known()
+        super().mark_identified()
         if self._arrival is not None:
-            self._arrival.known()
+            self._arrival.mark_identified()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.known()
+        self.mark_identified()
         super().connection_lost(exc)
 
     def _close_timeout_seconds(self) -> float:

@@ -88,13 +88,13 @@ class Renewal:
     Attributes:
         superseded: uuids that another dispatcher holds: detach from them at once.
         workers: the live workers.
-        forgotten: uuids that Redis did not know, or whose last write it lost (`said_versions`). The memory of
+        missing: uuids that Redis did not know, or whose last write it lost (`said_versions`). The memory of
             these calls must be written again in full.
     """
 
     superseded: frozenset[str]
     workers: tuple[WorkerStatus, ...]
-    forgotten: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
 
 
 def release_order(release: str) -> int:

@@ -252,7 +252,7 @@ class Registry:
         """
         batches = [calls[start : start + _BATCH] for start in range(0, len(calls), _BATCH)] or [()]
         superseded: set[str] = set()
-        forgotten: set[str] = set()
+        missing: set[str] = set()
         async with self._renewing:
             for batch in batches:
                 # The worker table is requested once, with the last batch.
@@ -263,8 +263,8 @@ class Registry:
                     args += (_metadata(call.uuid, call.metadata), said_versions.get(call.uuid, ""))
                 uuids, table, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
-                forgotten.update(unknown)
-        return Renewal(frozenset(superseded), tuple(self._read_table(table)), frozenset(forgotten))
+                missing.update(unknown)
+        return Renewal(frozenset(superseded), tuple(self._read_table(table)), frozenset(missing))
 
     async def remember(self, said: Mapping[str, MemoryUpdate]) -> set[str]:
         """Write the memory of calls, from which another worker can restore them.

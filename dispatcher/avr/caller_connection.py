@@ -27,7 +27,7 @@ class CallerConnection(Interface):
     def hand_over(self, owner: ConnectionOwner | None) -> None:
         """Report to another owner from now on; None: report nothing more."""
 
-    def known(self) -> None:
+    def mark_identified(self) -> None:
         """Mark the caller as identified, because its `init` has arrived."""
 
     def play(self, pcm: bytes) -> None:
@@ -36,10 +36,10 @@ class CallerConnection(Interface):
     def interrupt(self) -> None:
         """Drop the audio that was not played."""
 
-    def tell(self, role: str, text: str) -> None:
+    def send_transcript(self, role: str, text: str) -> None:
         """Send a transcript."""
 
-    def complain(self, message: str) -> None:
+    def send_error(self, message: str) -> None:
         """Send an error."""
 
     def close(self, code: int, reason: str) -> None:
@@ -72,9 +72,9 @@ class WebSocketCallerConnection:
         """See `CallerConnection`."""
         self._connection.hand_over(owner)
 
-    def known(self) -> None:
+    def mark_identified(self) -> None:
         """See `CallerConnection`."""
-        self._connection.known()
+        self._connection.mark_identified()
 
     def play(self, pcm: bytes) -> None:
         """See `CallerConnection`."""
@@ -85,11 +85,11 @@ class WebSocketCallerConnection:
         """See `CallerConnection`."""
         self._connection.send_text(protocol.INTERRUPTION)
 
-    def tell(self, role: str, text: str) -> None:
+    def send_transcript(self, role: str, text: str) -> None:
         """See `CallerConnection`."""
         self._connection.send_text(protocol.transcript(role, text))
 
-    def complain(self, message: str) -> None:
+    def send_error(self, message: str) -> None:
         """See `CallerConnection`."""
         self._connection.send_text(protocol.error(message))
 

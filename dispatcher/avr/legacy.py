@@ -96,10 +96,10 @@ class LegacyConnection(asyncio.Protocol):
         """Whether messages can be sent."""
         return self._transport is not None and not self._closing
 
-    def known(self) -> None:
+    def mark_identified(self) -> None:
         """Mark the caller as identified, because the request's head has arrived."""
         if self._arrival is not None:
-            self._arrival.known()
+            self._arrival.mark_identified()
 
     def play(self, pcm: bytes) -> None:
         """Buffer frames, and send each one when it is due."""
@@ -116,10 +116,10 @@ class LegacyConnection(asyncio.Protocol):
         self._frames.clear()
         self._set_paused(False)
 
-    def tell(self, role: str, text: str) -> None:
+    def send_transcript(self, role: str, text: str) -> None:
         """Do nothing, because the protocol has no transcripts."""
 
-    def complain(self, message: str) -> None:
+    def send_error(self, message: str) -> None:
         """Do nothing, because the protocol has no errors. `close` sends the reason if no audio was sent."""
 
     def close(self, code: int, reason: str = "") -> None:
@@ -194,7 +194,7 @@ class LegacyConnection(asyncio.Protocol):
         self._set_paused(len(self._frames) > PAUSE_FRAMES)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.known()
+        self.mark_identified()
         self._stop_playing()
         if self._timer is not None:
             self._timer.cancel()

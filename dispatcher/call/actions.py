@@ -64,16 +64,16 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """Give AVR Core a transcript; `role` is `user` or `agent`."""
+class SendTranscript:
+    """Send AVR Core a transcript; `role` is `user` or `agent`."""
 
     role: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Complain:
-    """Give AVR Core an error."""
+class SendError:
+    """Send AVR Core an error."""
 
     message: str
 
@@ -87,7 +87,7 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class TransferAway:
-    """Have avr-ami transfer a call that cannot go on, if that is allowed; answered by `transferred_away`."""
+    """Have avr-ami transfer a call on its way out, if that is allowed; answered by `transferred_away`."""
 
     extension: str
     context: str
@@ -95,7 +95,7 @@ class TransferAway:
 
 @dataclass(frozen=True, slots=True)
 class TookWayOut:
-    """Count and log what became of a call that could not go on."""
+    """Count and log the outcome of a way out."""
 
     outcome: FallbackOutcome
     cause: str
@@ -135,10 +135,10 @@ class Place:
     """Find a worker and open a channel to it; answered by `placed` or `not_placed`.
 
     Attributes:
-        purpose: what the worker is wanted for.
-        epoch: the epoch that the call is to have, at least.
+        purpose: purpose of the search.
+        epoch: minimum epoch of the new assignment.
         excluded: workers that must not get the call.
-        same_worker: the worker that is to have the call, if it still can; no pin is needed for that.
+        same_worker: worker that gets the call if it still can. It needs no new pin.
     """
 
     purpose: Purpose
@@ -156,7 +156,7 @@ class LeaveChannel:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell Redis now, and not with the next renewal, that the call has another holder."""
+    """Publish the call's new holder to Redis now, before the next renewal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class CloseCaller:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Count or measure something."""
+    """Count or measure a metric."""
 
     seen: Metric
     value: float = 1.0
@@ -184,7 +184,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class PassedOver:
+class MessageIgnored:
     """Log the first message of the call that was not understood.
 
     Attributes:
@@ -204,7 +204,7 @@ class Ended:
     reason: str
 
 
-ToCaller = Play | Interrupt | Tell | Complain | CloseCaller
+ToCaller = Play | Interrupt | SendTranscript | SendError | CloseCaller
 Action = (
     ToCaller
     | ToWorker
@@ -217,6 +217,6 @@ Action = (
     | Publish
     | Unpin
     | Measurement
-    | PassedOver
+    | MessageIgnored
     | Ended
 )

@@ -1,4 +1,4 @@
-"""Recordings that a dispatcher plays by itself, and where it transfers calls that cannot go on."""
+"""Recordings that a dispatcher plays by itself, and the transfer of calls on their way out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Announcements:
-    """Recordings of one call, and where it is transferred to when it cannot go on.
+    """Recordings of one call, and the destination of its way out.
 
     Attributes:
         sentence: PCM16 at 8 kHz, whole frames; empty: none is played.
-        extension: where a call is transferred to that cannot go on; empty: such a call ends.
-        context: the dialplan context of `extension`.
-        filler: PCM16 at 8 kHz, at least one frame, played in a loop; empty: there is no filler.
-        filler_after_seconds: how long an answer is owed in silence before the filler is played.
+        extension: destination of the way out; empty: such a call ends.
+        context: dialplan context of `extension`.
+        filler: PCM16 at 8 kHz, at least one frame, played in a loop; empty: no filler.
+        filler_after_seconds: time of silence, while an answer is owed, before the filler is played.
     """
 
     sentence: bytes = b""

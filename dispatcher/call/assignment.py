@@ -35,7 +35,7 @@ class Assignment:
         given_bytes: reply audio that the worker may send.
         returned_bytes: reply audio that AVR Core has taken, and for which no credit was given yet.
         move: the worker wants the call to move again, before it has the call.
-        is_attached: the worker said that it goes on with its session.
+        is_attached: the worker continues in the session that it has.
     """
 
     worker_id: str

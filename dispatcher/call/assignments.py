@@ -6,7 +6,7 @@ from dispatcher.call.assignment import Assignment
 
 
 class Assignments:
-    """The present assignment of one call, and what is known of the former ones.
+    """The present assignment of one call, and facts about former ones.
 
     Attributes:
         current: the assignment that has the call; None: no worker has it.

@@ -1,13 +1,12 @@
-"""A call's life in the dispatcher, Sans-I/O: events and the time go in, actions come out.
+"""A call in the dispatcher, Sans-I/O: it takes events and the time, and returns actions.
 
-The states are in `states.py`. The call owns the caller's side: the caller's audio, the reply on its way to the
-caller with the playout clock, and the memory of the conversation. So a worker can die. Whatever ends a session of
-the call (the worker is lost or stops, the Realtime connection drops, its time is over), there is one way back:
-another assignment at the next epoch is given the memory, and goes on (`sessions.py`). A session that still works
-is first told to release the call, when another one stands by (`hand_over.py`).
+The states are in `states.py`. The call owns the caller's audio, the replies with the playout clock, and the memory
+of the conversation, so that they survive a worker. A session ends when its worker or its Realtime connection is
+lost, its worker stops, or its time limit is reached. In each case another assignment at the next epoch gets the
+memory, and continues the call (`sessions.py`). A session that still works releases the call when another one
+stands by (`hand_over.py`).
 
-A call that no worker can go on with takes the way out (`way_out.py`), if there is one and its caller is there. The
-recorded sentence is played, then the call is transferred, or ends with the reason for which it could not go on.
+If no worker can continue the call, the call takes the way out (`way_out.py`), or ends if there is none.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from dispatcher.call.actions import (
     CallEnd,
     Ended,
     Ending,
+    MessageIgnored,
     Metric,
-    PassedOver,
     Purpose,
     TookWayOut,
 )
@@ -63,10 +62,10 @@ class Call:
     All times are seconds of one monotonic clock.
 
     Attributes:
-        identity: what the call is.
-        assignments: which worker has the call.
-        hand_over: to another session, while the present one works.
-        recovery: whether the call has lost its session.
+        identity: uuid and metadata of the call.
+        assignments: the worker that has the call, and former ones.
+        hand_over: hand-over to another session, while the present one works.
+        recovery: recovery of the call after it has lost its session.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Call:
         limits: CallLimits = DEFAULT_LIMITS,
         announcements: Announcements = SILENT,
     ) -> None:
-        """Make the call of a connection that has said nothing yet."""
+        """Make a call of a connection that has not sent `init` yet."""
         self._life = CallLife()
         self.identity = CallIdentity(metadata, now_seconds)
         self.assignments = Assignments()
@@ -171,7 +170,7 @@ class Call:
 
     @property
     def is_held(self) -> bool:
-        """Whether a worker has the call, or is to take it over; or the call takes the way out."""
+        """Whether a worker has the call or will take it over, or the call takes the way out."""
         if self.state is State.PARTING:
             return True
         return self.state is not State.ENDED and (self.assignments.current is not None or self.recovery.is_on)
@@ -181,8 +180,7 @@ class Call:
     def message(self, data: BytesLike, now_seconds: float) -> None:
         """Take a message of AVR Core, from a text frame or a binary one.
 
-        AVR's connectors pass over what they do not know, and its cores gain message types with each release: so a
-        message that is not understood costs nothing but itself.
+        Unknown types are ignored, as in AVR's connectors, because cores gain types with each release.
         """
         if self.state is State.ENDED:
             return
@@ -267,7 +265,7 @@ class Call:
         self._ends.superseded()
 
     def absorbed(self) -> None:
-        """End the call: that of this uuid was here already, and has this call's connection now."""
+        """End the call: another call of the same uuid was here, and has this call's connection now."""
         self._life.enter(Event.END)
         self._out.actions.append(Ended(Ending.MOVED, "it is the same call"))
 
@@ -293,7 +291,7 @@ class Call:
 
     @property
     def may_be_left(self) -> bool:
-        """Whether its worker would keep it for a caller who comes back, and there is something to come back to."""
+        """Whether a worker has the call, and keeps it for a caller who reconnects."""
         assignment = self.assignments.current
         return (
             assignment is not None
@@ -411,7 +409,7 @@ class Call:
         self._end_lost_caller()
 
     def transferred_away(self, outcome: FallbackOutcome, now_seconds: float) -> None:
-        """Take note of what became of the transfer of a call that could not go on."""
+        """Take the outcome of the transfer of a call on its way out."""
         parting = self._way_out.transferred(outcome)
         if self.state is State.ENDED:
             # AVR Core closes as soon as Asterisk has the call elsewhere, which may be before avr-ami answers.
@@ -444,7 +442,7 @@ class Call:
     def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "audio before init")
-        self._caller.heard(pcm, now_seconds)
+        self._caller.audio(pcm, now_seconds)
         if pcm:
             may_wait = self.state is not State.PARTING
             self._worker_side.send_audio(self.assignments.current, pcm, may_wait=may_wait)
@@ -461,8 +459,8 @@ class Call:
             self.broke_protocol(error.reason, str(error))
             return
         self._out.report(Metric.BAD_INPUT, label=error.reason)
-        if self._caller.is_first_passed_over():
-            self._out.actions.append(PassedOver(error.reason, str(error)))
+        if self._caller.is_first_ignored():
+            self._out.actions.append(MessageIgnored(error.reason, str(error)))
 
     # The session that has the call
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.link import wire
 from common.link.wire import EndReason
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import CallEnd, CloseCaller, Complain, Ended, Ending, LeaveChannel, Publish, Unpin
+from dispatcher.call.actions import CallEnd, CloseCaller, Ended, Ending, LeaveChannel, Publish, SendError, Unpin
 from dispatcher.call.assignments import Assignments
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.life import CallLife
@@ -53,7 +53,7 @@ class CallEnds:
         self._worker_side = worker_side
 
     def fail(self, end: CallEnd, code: int, now_seconds: float) -> None:
-        """Take the way out of a call that cannot go on, or end the call where there is none."""
+        """Take the way out, or end the call if there is none."""
         if (
             not self._way_out.exists
             or self._life.state in (State.AWAITING_INIT, State.PARTING)
@@ -85,7 +85,7 @@ class CallEnds:
         if self._life.state is State.ENDED:
             return
         if end.message:
-            self._out.actions.append(Complain(end.message))
+            self._out.actions.append(SendError(end.message))
         self._out.actions.append(CloseCaller(code, end.message))
         self.finish(end)
 
@@ -94,7 +94,7 @@ class CallEnds:
         if self._life.state is State.ENDED:
             return
         self._life.enter(Event.END)
-        # The session may be the one that the caller came back to, at another dispatcher.
+        # The caller may have reconnected to this session at another dispatcher.
         self._close_assignments(end.message, keep=end.ending is Ending.MOVED)
         if self._assignments.epoch and end.ending is not Ending.MOVED:
             self._out.actions.append(Unpin(self._assignments.epoch))
@@ -119,7 +119,7 @@ class CallEnds:
         self._out.actions.append(Ended(Ending.MOVED, reason))
 
     def _close_assignments(self, reason: str, *, keep: bool = False) -> None:
-        """Close the sessions; or keep the one that has the call, or had it last, for another dispatcher."""
+        """Close the sessions; `keep`: leave the session that has the call to another dispatcher."""
         for assignment in self._hand_over.all_assignments():
             is_kept = keep and assignment is not self._hand_over.standby
             self._out.record(assignment, wire.Close(reason, is_kept))

@@ -14,7 +14,7 @@ class CallIdentity:
         metadata: of the URL with which AVR Core connected.
         began_seconds: when the call began, at this dispatcher or an earlier one.
         uuid: of the call; empty before `init`.
-        provider_config: as `init` brought it; it may hold a key, so it is never stored or logged.
+        provider_config: field of `init`. It may hold a key, so it is never stored or logged.
     """
 
     metadata: dict[str, str]

@@ -21,7 +21,7 @@ from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 # The oldest items are dropped first. The context of a model (128k tokens) holds no more than this either.
 MAX_ITEMS = 1000
 MAX_BYTES = 1024 * 1024
-# Replies of which the heard part is not settled; a worker that leaves more behind does not settle any.
+# Maximum replies without a settled heard part. A worker that leaves more is faulty.
 MAX_REPLIES = 256
 # Characters of their text: however many of them have to be escaped, they fit into one record.
 MAX_REPLY_CHARS = 128 * 1024
@@ -73,7 +73,7 @@ class CallMemory:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing from which another worker could go on."""
+        """Whether the memory is too empty for another worker to continue the call."""
         return self.profile is None and not self._order
 
     def keep_profile(self, profile: wire.Profile) -> None:
@@ -86,9 +86,9 @@ class CallMemory:
         item_id = record.item_id
         self._changed.add(item_id)
         known = self._items.get(item_id)
-        if record.settled or record.forgotten:
+        if record.settled or record.deleted:
             self._settle(item_id)
-        if record.forgotten:
+        if record.deleted:
             if known is not None:
                 self._forget(item_id)
             return
@@ -190,14 +190,14 @@ class CallMemory:
 
     # The copy in Redis
 
-    def forgotten(self) -> None:
+    def copy_lost(self) -> None:
         """Note that Redis has lost the copy."""
         self._is_stored = False
 
     def take_changes(self) -> tuple[dict[str, str | None], bool] | None:
-        """Return what the copy in Redis lacks, without secrets and sound; None: nothing.
+        """Return the changes that the copy in Redis lacks, without secrets and sound; None: none.
 
-        The second value tells whether that is the whole memory.
+        The second value tells whether the changes are the whole memory.
         """
         anew = not self._is_stored
         if anew:

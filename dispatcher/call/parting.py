@@ -6,8 +6,8 @@ from common.observe.metrics import FallbackOutcome
 from dispatcher.avr.protocol import FRAME_BYTES, SAMPLE_RATE_HZ
 from dispatcher.call.actions import CallEnd
 
-# Audio that is handed over ahead of the playout clock; ticks of 200 ms keep it filled. A whole sentence of 20 s
-# for every caller of a full cluster would be 400 KB each in the sockets' buffers.
+# Audio that is sent ahead of the playout clock; ticks of 200 ms refill it. A whole sentence of 20 s would take
+# 400 KB of each socket's buffer.
 LEAD_SECONDS = 2.0
 # AVR Core buffers some audio itself: the sentence is heard to its end a little later than the clock says.
 CORE_BUFFER_SECONDS = 0.25
@@ -45,7 +45,7 @@ class Parting:
         """Return the next whole frames of the sentence.
 
         Args:
-            ahead_seconds: how far what was handed over is ahead of the playout clock.
+            ahead_seconds: sent audio that the playout clock has not reached.
         """
         wanted = int((LEAD_SECONDS - ahead_seconds) * _BYTES_PER_SECOND)
         if wanted < FRAME_BYTES:

@@ -7,13 +7,12 @@
           │                      ├──────── it cannot go on ──────────────────▶ PARTING ────┤
           └──────────────────────┴──────── any end ────────────────────────────────────────┴──▶ ENDED
 
-Where a session stands by when the present one is lost, the call goes on with it: it is OPENING or CONNECTING then.
-Whether a call that is placed has lost a session: `recovery.py`. How a call leaves a session that still works:
-`hand_over.py`.
+If a session stands by when the present one is lost, the call continues in it, as OPENING or CONNECTING.
+`recovery.py` says whether a call has lost a session. `hand_over.py` moves a call from a session that still works.
 
-Records of a worker are never illegal. OPENED, READY and REFUSED in a state without a transition for them break the
-link's protocol (`LinkProtocolError`): the call ends as failed, and is counted as such. All other records have a
-meaning in every state.
+Records of a worker are never illegal transitions. OPENED, READY and REFUSED in a state without a transition for
+them are protocol errors (`LinkProtocolError`). The call then ends as failed, and is counted as such. All other
+records are valid in every state.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What changes the state of a call; names in capitals are records of a worker."""
+    """Event that changes the state of a call; names in capitals are records of a worker."""
 
     INIT = "init"
     PLACE_AGAIN = "place again"
@@ -82,11 +81,11 @@ _OF_WORKERS: Final = frozenset({Event.OPENED, Event.READY, Event.REFUSED})
 
 
 def transition(state: State, event: Event) -> State:
-    """Return the state behind an event.
+    """Return the state after an event.
 
     Raises:
-        LinkProtocolError: a worker said something that has no place in this state.
-        IllegalTransition: the event cannot happen in this state: a fault of this service.
+        LinkProtocolError: a worker sent a record that is invalid in this state.
+        IllegalTransition: the event must not happen in this state, so this service has a fault.
     """
     following = TRANSITIONS[state].get(event)
     if following is not None:

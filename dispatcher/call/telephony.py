@@ -66,7 +66,7 @@ class Telephony:
             if assignment is not None:
                 self._out.record(assignment, wire.TelephonyDone(void.id, True, TRANSFERRED))
             if void.action == wire.TelephonyAction.HANG_UP and self.hung_up_seconds is None:
-                # The call is with somebody else. Only the connection of its core may still be open.
+                # Another extension has the call. Only the core's connection may still be open.
                 self.hung_up_seconds = now_seconds
         self._execute(now_seconds, all_heard=self._last_words_played(now_seconds))
 

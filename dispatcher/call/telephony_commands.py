@@ -6,10 +6,10 @@ from collections import deque
 
 from common.link import wire
 
-# Commands that wait for the last words; a model that gives more contradicts itself.
+# Maximum commands that wait for the last words; more commands contradict each other.
 MAX_WAITING_COMMANDS = 8
 MAX_KNOWN_COMMANDS = 256
-# Outcome of a command behind a transfer. It counts as done, because the model is to say nothing about it.
+# Result of a command after a transfer. It counts as done, so that the model does not speak about it.
 TRANSFERRED = "not done: the caller has been transferred already"
 
 
@@ -28,7 +28,7 @@ class TelephonyCommands:
         self.has_transferred = False
 
     @property
-    def known(self) -> tuple[str, ...]:
+    def known_ids(self) -> tuple[str, ...]:
         """Ids of all commands, carried out or not."""
         return tuple(self._known)
 
@@ -63,14 +63,14 @@ class TelephonyCommands:
         return command
 
     def executed(self, result: wire.TelephonyDone) -> None:
-        """Note what avr-ami made of the command."""
+        """Note the result of a command at avr-ami."""
         executing, self._executing = self._executing, None
         self._known[result.id] = result
         if executing is not None and executing.action == wire.TelephonyAction.TRANSFER and result.ok:
             self.has_transferred = True
 
     def take_void(self) -> list[wire.TelephonyCommand]:
-        """Return the commands that came to nothing, because the call was transferred before them."""
+        """Return the commands that are void, because the call was transferred before them."""
         if not self.has_transferred:
             return []
         void = [command for command, _ in self._waiting]

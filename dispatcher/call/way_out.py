@@ -1,4 +1,4 @@
-"""The way out of a call that cannot go on: the recorded sentence, then the transfer to people, else the end."""
+"""The way out of a call that cannot continue: a recorded sentence, then a transfer to people, or the end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class WayOut:
         Args:
             why: the call cannot go on.
             code: the close code with which the call ends unless it is transferred.
-            now_seconds: when.
+            now_seconds: the time.
         """
         self.parting = Parting(self._announcements.sentence, why, code, now_seconds)
 
@@ -91,9 +91,9 @@ class WayOut:
         return parting
 
     def ended(self, end: CallEnd) -> CallEnd:
-        """Return how a call ends that is to end so.
+        """Return how a call that ends now is counted, and why it ended.
 
-        However a call that took the way out ends, it failed for the reason for which it took the way out.
+        A call on its way out has failed, whatever ends it, for the reason of the way out.
         """
         parting = self.parting
         if parting is None:

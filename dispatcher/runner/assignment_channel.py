@@ -47,10 +47,10 @@ class AssignmentOwner(Interface):
 
 
 class AssignmentChannel:
-    """Channel of one assignment: it counts records, and takes the channel to the next link when the link breaks.
+    """Channel of one assignment. It counts records, and resumes on the next link when its link breaks.
 
-    A channel that was left while the link was broken says goodbye on the next link: the worker gets the last
-    records, because it would keep the session for a caller who may come back.
+    A channel that was left while its link was broken sends its last records on the next link. Without them the
+    worker would keep the session for a caller who may reconnect.
     """
 
     def __init__(self, owner: AssignmentOwner, worker_link: Link, assignment: Assignment) -> None:
@@ -72,7 +72,7 @@ class AssignmentChannel:
         return self._channel.is_full
 
     def send(self, record: wire.Record, counted: bool) -> None:
-        """Send a record; a counted one waits for the next link while there is none.
+        """Send a record; a counted one waits for a link if there is none.
 
         Raises:
             ValueError: the record cannot be encoded.
@@ -111,23 +111,23 @@ class AssignmentChannel:
             self._owner.assignment_broke(self._assignment)
 
     def link_back(self, worker_link: Link) -> None:
-        """Ask to go on with the channel on another link to the same worker; it has the same number there."""
+        """Resume the channel, under the same number, on another link to the same worker."""
         self._link = worker_link
         self._channel.attach(worker_link.send, self._owner.uuid, self._assignment.epoch)
 
     def worker_lost(self) -> None:
-        """Tell the call that the worker is gone."""
+        """Report the loss of the worker to the call."""
         self._link = None
         self._channel.broke()
         if not self._is_left:
             self._owner.assignment_lost(self._assignment)
 
     def stop(self, reason: str) -> None:
-        """Give the call up: it cannot go on with this worker."""
+        """Fail the call, because it cannot continue with this worker."""
         self._owner.fail(reason)
 
     def _say_goodbye(self, kind: int, payload: memoryview) -> None:
-        """Repeat the last records to a worker that has said which records it has got, and leave the link."""
+        """Repeat unacknowledged records after the worker's answer, and leave the link."""
         if kind == Kind.ATTACHED:
             self._channel.resumed(wire.decode_control(wire.Attached, payload).received)
         if kind in (Kind.ATTACHED, Kind.REFUSED):

@@ -25,7 +25,7 @@ class AsteriskOwner(Interface):
         """Note what avr-ami made of a command."""
 
     def transferred_away(self, outcome: FallbackOutcome) -> None:
-        """Note what became of the transfer of a call that could not go on."""
+        """Note the outcome of the transfer of a call on its way out."""
 
 
 class AsteriskRunner:
@@ -41,11 +41,11 @@ class AsteriskRunner:
         self._task: asyncio.Task[None] | None = None
 
     def execute(self, command: wire.TelephonyCommand) -> None:
-        """Carry out a command; the owner hears what came of it."""
+        """Carry out a command; the owner gets the result."""
         self._task = asyncio.create_task(self._execute(command))
 
     def transfer_away(self, wanted: TransferAway) -> None:
-        """Transfer a call that cannot go on, if that is allowed; the owner hears what came of it."""
+        """Transfer a call on its way out, if that is allowed; the owner gets the outcome."""
         self._task = asyncio.create_task(self._transfer_away(wanted))
 
     async def settled(self) -> None:

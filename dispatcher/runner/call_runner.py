@@ -54,7 +54,7 @@ class CallRunner:
         limits: CallLimits,
         since_seconds: float | None = None,
     ) -> None:
-        # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
+        # The time limit of `init` includes the handshake, so it begins with TCP's accept.
         began_seconds = time.monotonic() if since_seconds is None else since_seconds
         self.call = Call(metadata, began_seconds, limits, calls.announcements)
         self.started_at_ms: int | None = None
@@ -108,20 +108,20 @@ class CallRunner:
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks."""
         for assignment in [each for each, channel in self._channels.items() if channel.is_full]:
-            self._tell(functools.partial(self.call.channel_full, assignment, now_seconds))
-        self._tell(functools.partial(self.call.tick, now_seconds))
+            self._handle(functools.partial(self.call.channel_full, assignment, now_seconds))
+        self._handle(functools.partial(self.call.tick, now_seconds))
 
     def superseded(self) -> None:
         """End the call here: another connection has it."""
-        self._tell(self.call.superseded)
+        self._handle(self.call.superseded)
 
     def fail(self, reason: str) -> None:
         """Give this call up because of a fault: it takes the way out, or ends."""
-        self._tell(lambda: self.call.failed(reason, time.monotonic()))
+        self._handle(lambda: self.call.failed(reason, time.monotonic()))
 
     def hang_up(self) -> None:
         """End the call for the calls API."""
-        self._tell(self.call.hang_up)
+        self._handle(self.call.hang_up)
 
     async def hang_up_soon(self) -> None:
         """End the call for the calls API, as a command."""
@@ -129,12 +129,12 @@ class CallRunner:
 
     def stop(self, reason: str) -> None:
         """End the call because the process ends."""
-        self._tell(lambda: self.call.stopped(reason))
+        self._handle(lambda: self.call.stopped(reason))
 
     def leave(self, reason: str) -> None:
-        """Leave the call at its worker for its caller to come back: this process ends, and others go on.
+        """Leave the call to its worker until its caller reconnects elsewhere, because this process ends.
 
-        The connection is cut: a core comes back after 1006, and takes a close for the end of the call.
+        The connection is aborted: a core reconnects after 1006, and ends the call after a closing handshake.
         """
         if not self.call.may_be_left or (
             self._caller_connection is not None and not self._caller_connection.may_return
@@ -145,7 +145,7 @@ class CallRunner:
         if caller_connection is not None:
             caller_connection.hand_over(None)
             caller_connection.abort()
-        self._tell(lambda: self.call.left(reason))
+        self._handle(lambda: self.call.left(reason))
 
     async def settled(self) -> None:
         """Wait until the tasks of an ended call are done: its searches given up, its pin taken out of Redis."""
@@ -160,14 +160,14 @@ class CallRunner:
         caller_connection, connection = newcomer._caller_connection, newcomer._connection
         if self._caller_connection is not None:
             self._caller_connection.hand_over(None)
-            self._caller_connection.complain(TAKEN_OVER)
+            self._caller_connection.send_error(TAKEN_OVER)
             self._caller_connection.close(1008, TAKEN_OVER)
         newcomer._caller_connection = newcomer._connection = None
         assert caller_connection is not None
         self._caller_connection, self._connection = caller_connection, connection
         caller_connection.hand_over(self)
         self._log.info("caller is back", worker=self.call.assignments.worker_id)
-        self._tell(lambda: self.call.caller_back(time.monotonic()))
+        self._handle(lambda: self.call.caller_back(time.monotonic()))
 
     # Owner of the caller's WebSocket
 
@@ -217,18 +217,18 @@ class CallRunner:
         message = (
             f"a message is over {protocol.MAX_MESSAGE_BYTES} bytes" if too_big else f"broken WebSocket: {reason}"
         )
-        self._tell(lambda: self.call.broke_protocol(name, message), closing=True)
+        self._handle(lambda: self.call.broke_protocol(name, message), closing=True)
         return 1008
 
     def writable(self) -> None:
         """Send held messages, as AVR Core reads again."""
-        self._tell(lambda: self.call.caller_writable(time.monotonic()))
+        self._handle(lambda: self.call.caller_writable(time.monotonic()))
 
     def closed(self, code: int, reason: str) -> None:
         """Note that the caller's connection is gone."""
         may_return = self._caller_connection is not None and self._caller_connection.may_return
         self._caller_connection = None
-        self._tell(lambda: self._closed(code, may_return))
+        self._handle(lambda: self._closed(code, may_return))
 
     def _closed(self, code: int, may_return: bool) -> None:
         self.call.caller_closed(code, time.monotonic(), may_return=may_return)
@@ -240,7 +240,7 @@ class CallRunner:
     def legacy_began(self, connection: LegacyConnection, uuid: str) -> None:
         """Begin the call of a request, the head of which has come."""
         self._caller_connection = connection
-        self._tell(lambda: self.call.began(uuid, connection.received_seconds))
+        self._handle(lambda: self.call.began(uuid, connection.received_seconds))
 
     def legacy_audio(self, pcm: bytes, received_seconds: float) -> None:
         """Take audio of the caller."""
@@ -253,7 +253,7 @@ class CallRunner:
 
     def legacy_broken(self, reason: str, message: str) -> None:
         """End the call, because its request broke HTTP."""
-        self._tell(lambda: self.call.broke_protocol(reason, message))
+        self._handle(lambda: self.call.broke_protocol(reason, message))
 
     # Owner of assignments' channels
 
@@ -283,7 +283,7 @@ class CallRunner:
 
     def assignment_lost(self, assignment: Assignment) -> None:
         """Recover the call: an assignment's worker is gone."""
-        self._tell(lambda: self._lost(assignment))
+        self._handle(lambda: self._lost(assignment))
 
     def _lost(self, assignment: Assignment) -> None:
         self.call.worker_lost(assignment, time.monotonic())
@@ -300,30 +300,30 @@ class CallRunner:
             self.is_published = True
         self.record.placed(assignment)
         self._channels[assignment] = AssignmentChannel(self, worker_link, assignment)
-        self._tell(lambda: self.call.placed(assignment, time.monotonic()))
+        self._handle(lambda: self.call.placed(assignment, time.monotonic()))
         if assignment not in self.call.hand_over.all_assignments():
             # The call could not take it, and has said why.
             self._leave_channel(assignment)
 
     def not_placed(self, outcome: NotPlaced) -> None:
-        """Note that there is no worker for the call now."""
+        """Note that no worker can take the call now."""
         code, message, is_known = outcome
-        self._tell(lambda: self.call.not_placed(code, message, time.monotonic(), is_known=is_known))
+        self._handle(lambda: self.call.not_placed(code, message, time.monotonic(), is_known=is_known))
 
     # Owner of the commands to Asterisk
 
     def executed(self, command: wire.TelephonyCommand, ok: bool, message: str) -> None:
-        """Note what avr-ami made of a command."""
-        self._tell(lambda: self.call.executed(command, ok, message, time.monotonic()))
+        """Note the result of a command at avr-ami."""
+        self._handle(lambda: self.call.executed(command, ok, message, time.monotonic()))
 
     def transferred_away(self, outcome: FallbackOutcome) -> None:
-        """Note what became of the transfer of a call that could not go on."""
-        self._tell(lambda: self.call.transferred_away(outcome, time.monotonic()))
+        """Note the outcome of the transfer of a call on its way out."""
+        self._handle(lambda: self.call.transferred_away(outcome, time.monotonic()))
 
     # Events
 
-    def _tell(self, event: Callable[[], None], *, closing: bool = False) -> None:
-        """Tell the call an event, and do what it wants; `closing` as in `_act`."""
+    def _handle(self, event: Callable[[], None], *, closing: bool = False) -> None:
+        """Give an event to the call, and carry out its actions; `closing` as in `_act`."""
         try:
             event()
         except IllegalTransition as error:
@@ -331,13 +331,13 @@ class CallRunner:
         self._act(closing=closing)
 
     def _repair(self, error: IllegalTransition) -> None:
-        """Have the call go on in another session, as its state is not to be trusted."""
+        """Continue the call in another session, because its state is not to be trusted."""
         self._log.error(
             "illegal transition",
             machine=error.machine,
             state=error.state,
             transition=error.event,
-            effect="the call goes on in another session, at most twice",
+            effect="the call continues in another session, at most twice",
             exc_info=error,
         )
         self._calls.metrics.illegal_transitions.inc()
@@ -350,7 +350,7 @@ class CallRunner:
     # Actions
 
     def _act(self, *, closing: bool = False) -> None:
-        """Do what the call wants; an action that cannot be done ends the call, and nothing is raised.
+        """Carry out the actions of the call; a failed action ends the call, and raises nothing.
 
         Args:
             closing: the WebSocket layer closes the connection by itself.
@@ -408,8 +408,8 @@ class CallRunner:
             case actions.TookWayOut(outcome, cause):
                 self._calls.metrics.fallbacks[outcome].inc()
                 self._log.warning("call could not go on", cause=cause, outcome=outcome.value)
-            case actions.PassedOver(reason, message):
-                effect = "messages that are not understood are passed over and counted"
+            case actions.MessageIgnored(reason, message):
+                effect = "such messages are ignored and counted"
                 self._log.warning("message not understood", reason=reason, detail=message, effect=effect)
             case actions.Ended(ending, reason):
                 self._ended(ending, reason)
@@ -422,7 +422,7 @@ class CallRunner:
             channel.leave()
 
     def _published(self) -> None:
-        """Tell Redis that a worker has the call now; one that stands by has it when it goes on."""
+        """Publish to Redis that a worker has the call; a standby has it only when it takes the call."""
         pinned = (self.call.assignments.worker_id, self.call.assignments.held_epoch)
         if pinned != self._pinned:
             self._pinned = pinned
@@ -436,17 +436,17 @@ class CallRunner:
         match action:
             case actions.Interrupt():
                 self._caller_connection.interrupt()
-            case actions.Tell(role, text):
-                self._caller_connection.tell(role, text)
+            case actions.SendTranscript(role, text):
+                self._caller_connection.send_transcript(role, text)
                 self.record.heard(role, text)
-            case actions.Complain(message):
-                self._caller_connection.complain(redact(message, self.uuid))
+            case actions.SendError(message):
+                self._caller_connection.send_error(redact(message, self.uuid))
             case actions.CloseCaller(code, reason):
                 if not closing:
                     self._caller_connection.close(code, redact(reason, self.uuid))
 
     def _wake(self) -> None:
-        self._tell(lambda: self.call.wake(time.monotonic()))
+        self._handle(lambda: self.call.wake(time.monotonic()))
 
     def _place(self, wanted: actions.Place) -> None:
         if wanted.purpose is Purpose.BEGIN and not self._began:

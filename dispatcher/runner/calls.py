@@ -37,7 +37,7 @@ class Calls(Interface[_Runner]):
 
     @property
     def transfers(self) -> Transfers:
-        """Which calls that cannot go on may be transferred."""
+        """Return the rule for transfers of calls on their way out."""
 
     @property
     def records(self) -> RecordWriter:
@@ -45,13 +45,13 @@ class Calls(Interface[_Runner]):
 
     @property
     def metrics(self) -> DispatcherMetrics:
-        """What is measured."""
+        """Return the metrics of the process."""
 
     def begun(self, runner: _Runner) -> _Runner | None:
-        """Put a call into the table; return the runner that has the call of this uuid already, if there is one."""
+        """Add a call to the table; return the runner of an older call with this uuid, if any."""
 
     def publish(self) -> None:
-        """Tell Redis soon what this dispatcher holds."""
+        """Publish the calls of this dispatcher to Redis soon."""
 
     def ended(self, runner: _Runner) -> None:
-        """Take a call out of the table: it has ended."""
+        """Remove a call that has ended from the table."""

@@ -17,7 +17,7 @@ def report(metrics: DispatcherMetrics, measurement: Measurement) -> None:
 
 
 def count_end(metrics: DispatcherMetrics, ending: Ending) -> None:
-    """Count a call that ended; one that another dispatcher has is counted there."""
+    """Count a call that ended; a call that moved to another dispatcher is counted there."""
     if ending is not Ending.MOVED:
         _ENDINGS[ending](metrics).inc()
 

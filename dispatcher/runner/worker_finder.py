@@ -19,12 +19,12 @@ from dispatcher.workers.links import LinkPool, WorkerLink
 from dispatcher.workers.placement import Placement
 from dispatcher.workers.placement_search import NotPlaced, PlacementSearch
 
-# A Redis that has not answered in this time may be away: meanwhile the workers are asked who has the call.
+# Wait for Redis before the workers are asked for the call's session, in case Redis is away.
 REDIS_IS_SLOW_SECONDS = 0.05
 
 
 class FinderOwner(Interface):
-    """The shell of a call, as it hears what was found."""
+    """The shell of a call, which gets the result of a search."""
 
     @property
     def is_published(self) -> bool:
@@ -34,13 +34,13 @@ class FinderOwner(Interface):
         """Give the call to a worker."""
 
     def not_placed(self, outcome: NotPlaced) -> None:
-        """Note that there is no worker for the call now."""
+        """Note that no worker can take the call now."""
 
     def superseded(self) -> None:
         """End the call: another dispatcher has it."""
 
     def fail(self, reason: str) -> None:
-        """Give the call up."""
+        """Fail the call."""
 
 
 class WorkerFinder:
@@ -67,7 +67,7 @@ class WorkerFinder:
         task.add_done_callback(self._tasks.discard)
 
     def answered(self) -> None:
-        """Forget what was kept until the worker of the call answers."""
+        """Forget the copy of the memory, because the worker has answered."""
         self._copy = None
 
     async def settled(self) -> None:
@@ -86,7 +86,7 @@ class WorkerFinder:
             else:
                 await self._search(wanted)
         except Exception:
-            self._log.exception("no worker could be looked for")
+            self._log.exception("worker search failed")
             self._owner.fail("internal error")
 
     async def _search(self, wanted: Place) -> None:
@@ -131,12 +131,12 @@ class WorkerFinder:
     async def _choose(
         self, wanted: Place, search: PlacementSearch, returns: bool
     ) -> Assignment | NoCapacity | Superseded | None:
-        """Return what placement says; None if a worker that has a session of the call was found meanwhile.
+        """Return the answer of placement; None: a worker that has a session of the call was found.
 
         Args:
-            wanted: what is looked for.
-            search: how far the search is.
-            returns: the workers were asked already whether they have the call.
+            wanted: the requested assignment.
+            search: progress of the search.
+            returns: the workers were already asked for the call's session.
         """
         call, placement = self._call, self._placement
         if wanted.purpose is Purpose.MOVE:
@@ -175,13 +175,13 @@ class WorkerFinder:
         return True
 
     async def _keep_copy(self) -> None:
-        """Keep the memory in Redis until the worker says that it goes on: the worker may hang."""
+        """Keep a copy of the memory from Redis until the worker continues, because the worker may hang."""
         copy = await self._placement.recall(self._call.uuid)
         if self._call.state is State.OPENING:
             self._copy = copy
 
     async def _found_holder(self, wanted: Place) -> bool:
-        """Return whether a worker says that it has a session of the call: the call goes on there."""
+        """Return whether a worker has a session of the call, and continue there."""
         holder = await self._links.holder(self._call.uuid)
         if holder is None:
             return False

@@ -33,10 +33,10 @@ RESUME_STEP_SECONDS = 0.1
 # Attempts to open a link that is lost as soon as it is opened.
 GET_ATTEMPTS = 3
 # Maximum wait for the workers' answers to the question which of them has a call. It is asked while Redis is away.
-# A caller who waits longer notices it; a caller whose worker is missed begins anew.
+# A longer wait is audible. If the worker is not found, the call begins anew.
 HOLDER_SECONDS = 1.0
-# Delay before a link that could not be opened is tried again ahead of calls: a worker with another CLUSTER_TOKEN
-# would be worth a line of log every 100 ms.
+# Delay before a failed link is retried without a call. A worker with another CLUSTER_TOKEN would otherwise cause a
+# log line every 100 ms.
 RETRY_BACKOFF = Backoff(0.1, 10.0)
 
 
@@ -60,7 +60,7 @@ class ChannelOwner(Interface):
         """Note that the link is lost, and no other can be had."""
 
     def stop(self, reason: str) -> None:
-        """End the call, which cannot go on."""
+        """End the call, which cannot continue."""
 
 
 class WorkerLink:
@@ -188,13 +188,13 @@ class WorkerLink:
         """Tell every call on the link, at once."""
         if not self._greeting.done():
             self._greeting.set_exception(ConnectionError(reason))
-            self._greeting.exception()  # whoever waits gets it; nobody may wait any more
+            self._greeting.exception()  # every waiter gets it, and there may be none
         channels, self._channels = self._channels, {}
         self.commands.lost()
         self._on_lost.link_lost(self, reason, channels)
 
     def give_up(self, channels: dict[int, ChannelOwner]) -> None:
-        """Tell the channels that their worker is lost: no other link can be had."""
+        """Report to the channels that their worker is lost, because no other link could be opened."""
         for channel, owner in channels.items():
             try:
                 owner.worker_lost()
@@ -202,7 +202,7 @@ class WorkerLink:
                 self._failed(channel, owner)
 
     def _failed(self, channel: int, owner: ChannelOwner) -> None:
-        """End the call that failed; the others on the link go on."""
+        """End the failed call; the other calls on the link continue."""
         log.exception("a call failed on its link", worker=self.worker_id, channel=channel, uuid=owner.uuid)
         self.leave_channel(channel)
         try:
@@ -259,12 +259,12 @@ class LinkPool:
         return known is not None and known.is_open
 
     def up(self, worker_id: str) -> WorkerLink | None:
-        """Return the link to this worker; None if there is none now."""
+        """Return the open link to this worker; None: it has none."""
         known = self._links.get(worker_id)
         return known if known is not None and known.is_open else None
 
     async def holder(self, uuid: str) -> tuple[str, str, int] | None:
-        """Ask all workers for the session of a call; return id, address and epoch, or None if no worker has it."""
+        """Ask all workers for the session of a call; return id, address and epoch; None: no worker has it."""
 
         async def ask(known: WorkerLink) -> tuple[str, str, int] | None:
             try:

@@ -26,12 +26,12 @@ log = structlog.get_logger()
 
 # A call whose dispatcher died is out of Redis after this time, and has its slot freed.
 CALL_LEASE_SECONDS = 15.0
-# Calls that ended while Redis was away and are taken out when it is back; more of them end with their leases.
+# Maximum calls that ended while Redis was away and are removed when it is back. More of them expire.
 MAX_ENDED = 10_000
-# Calls and characters that are written at once: Redis does nothing else meanwhile.
+# Maximum calls and characters of one write, during which Redis does nothing else.
 SAID_CALLS = 50
 SAID_CHARS = 64 * 1024
-# Workers are asked how many calls they have once in this time, however many calls are refused.
+# Minimum time between two questions to workers for their numbers of calls.
 LOADS_SECONDS = 0.2
 # A worker that has said that it has room is pinned, whatever Redis counts.
 ANY_LOAD = 1e9
@@ -74,7 +74,7 @@ class Placement:
         # A call whose dispatcher died must be found by the one to which its caller comes back.
         self._lease_seconds = max(CALL_LEASE_SECONDS, reconnect_seconds + CALL_LEASE_SECONDS / 3)
         self._up: bool | None = None
-        # The last write of what was said, by call: Redis may lose it.
+        # Version of the last write of each call's memory, which Redis may lose.
         self._written: dict[str, int] = {}
         self._versions = itertools.count(1)
         self._ask_loads = ask_loads
@@ -166,10 +166,10 @@ class Placement:
         return pin
 
     async def _full(self, excluded: frozenset[str], over_capacity: float) -> frozenset[str] | None:
-        """Ask the workers, all of which are full by Redis, and return those that are; None: all.
+        """Ask the workers for their numbers of calls, and return the full ones; None: all are full.
 
-        Redis still counts calls that have ended, for a moment where many ended at once, and until their leases end
-        where their dispatcher died. A worker with room by its own count may get the call, and can still refuse it.
+        All workers are full in Redis, but Redis may still count calls that have ended. It counts calls of a dead
+        dispatcher until their leases expire. A worker with room by its own count may get the call, or refuse it.
         """
         if self._ask_loads is None:
             return None
@@ -199,7 +199,7 @@ class Placement:
         )
 
     async def recall(self, uuid: str) -> CallMemory | None:
-        """Return the copy in Redis of a call's memory; None: there is none, or Redis is away."""
+        """Return the copy of a call's memory in Redis; None: no copy exists, or Redis is away."""
         if self._up is False:
             return None
         try:
@@ -236,7 +236,7 @@ class Placement:
         self._written |= {uuid: each.version for uuid, each in said.items()}
         for uuid in unknown:
             del self._written[uuid]
-            memories[uuid].forgotten()
+            memories[uuid].copy_lost()
 
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis, or do so when Redis is back."""

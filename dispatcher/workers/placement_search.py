@@ -1,4 +1,4 @@
-"""The search for a worker of one call, Sans-I/O: which workers are left out, which epoch is next, when to give up.
+"""The search for a worker of one call, Sans-I/O: excluded workers, the next epoch, and the end of the search.
 
 The I/O around it: `dispatcher/runner/worker_finder.py`.
 """
@@ -30,12 +30,12 @@ class NotPlaced(NamedTuple):
 
 
 class PlacementSearch:
-    """Search for a worker that is to have a call.
+    """Search for a worker that will have a call.
 
     Attributes:
-        purpose: what the worker is wanted for.
+        purpose: purpose of the search.
         excluded: workers that have refused the call or cannot be reached.
-        epoch: the epoch that the call is to have, at least.
+        epoch: minimum epoch of the new assignment.
         pins: workers that have held the call.
     """
 

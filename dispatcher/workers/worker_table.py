@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from common.store.leases import WorkerState, WorkerStatus, release_order
 from common.store.pins import NoCapacityReason
 
-# Workers that left the table are asked when Redis is away and no other is known, if they left no longer ago.
+# Maximum time since a worker left the table, to be asked while Redis is away and no other worker is known.
 LEFT_SECONDS = 120.0
 MAX_LEFT = 100
 
@@ -21,8 +21,8 @@ class WorkerTable:
     """Workers that one dispatcher knows.
 
     Attributes:
-        workers: those of the last table, and those that there is a link to.
-        newest_worker: the number of the worker that came up last; numbers grow.
+        workers: workers of the last table, and workers with a link.
+        newest_worker: number of the worker that started last; numbers grow.
     """
 
     def __init__(self, own_calls: Callable[[str], int], has_link: Callable[[str], bool]) -> None:
@@ -69,7 +69,7 @@ class WorkerTable:
         return [worker for worker in self.workers if self._has_link(worker.id)]
 
     def left(self, now_seconds: float) -> list[WorkerStatus]:
-        """Return workers that were in the table a moment ago: one that hung, and hangs no more, is not back."""
+        """Return workers that were in the table lately, such as one that hung and is not registered yet."""
         since_seconds = now_seconds - LEFT_SECONDS
         return [worker for worker, seen_seconds in self._seen.values() if seen_seconds >= since_seconds]
 
@@ -92,7 +92,7 @@ class WorkerTable:
                 them.
             trusts_table: a worker that is full by the table is not asked. While Redis is away the table grows old:
                 such a worker is asked last, and refuses calls over its capacity.
-            left: workers that are asked where there is no other.
+            left: workers that are asked if no other worker is known.
         """
 
         def usable(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:

@@ -26,7 +26,7 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture
 async def loop_failures() -> AsyncIterator[list[dict[str, Any]]]:
-    """What was reported to the event loop: nothing, unless a test says so by taking it out."""
+    """Yield the errors that the event loop reported; fail a test that does not remove them."""
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     yield failures

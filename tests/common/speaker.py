@@ -25,7 +25,7 @@ Samples = dict[str, float]
 
 
 class Speaker:
-    """A process that evaluates what it is told."""
+    """A process that evaluates given expressions."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The tree of errors is whole: what is raised on purpose stands in it, and in the drawing."""
+"""The tree of errors is complete: each error of the service is part of it, and of its drawing."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ HANDSHAKE = (
 
 
 class Recorder:
-    """An owner that keeps what it was told."""
+    """An owner that keeps its messages."""
 
     def __init__(self, violation: Callable[[Recorder, int], int] = lambda _, code: code) -> None:
         self.connection: WebSocket | None = None
@@ -134,7 +134,7 @@ async def listening(
 
 
 def frame(opcode: int, data: bytes = b"", *, fin: bool = True, masked: bool = True) -> bytes:
-    """One frame, masked as a client's are (with a mask of zeros)."""
+    """Return one frame, masked as a client's are (with a mask of zeros)."""
     head = bytes([(0x80 if fin else 0) | opcode])
     bit = 0x80 if masked else 0
     if len(data) < 126:
@@ -155,7 +155,7 @@ class RawPeer:
 
     @classmethod
     async def connect(cls, port: int, *, receive_buffer_bytes: int | None = None) -> Self:
-        """A TCP connection, and no more."""
+        """Return a TCP connection, and no more."""
         sock = socket.socket()
         if receive_buffer_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
@@ -171,7 +171,7 @@ class RawPeer:
 
     @classmethod
     async def handshaken(cls, port: int, *, receive_buffer_bytes: int | None = None) -> Self:
-        """A client whose opening handshake is done."""
+        """Return a client whose opening handshake is done."""
         peer = await cls.connect(port, receive_buffer_bytes=receive_buffer_bytes)
         peer.writer.write(HANDSHAKE)
         assert (await peer.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -185,7 +185,7 @@ class RawPeer:
             return await self.reader.readuntil(separator)
 
     async def read_frame(self) -> tuple[int, bytes]:
-        """One frame that is not masked, as (opcode, payload)."""
+        """Read one frame that is not masked; return (opcode, payload)."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             first, length = await self.reader.readexactly(2)
             if length == 126:
@@ -195,7 +195,7 @@ class RawPeer:
             return first & 0x0F, await self.reader.readexactly(length)
 
     async def read_to_end(self) -> bytes:
-        """All that comes until the other side closes its half."""
+        """Read until the other side closes its half; return the data."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.reader.read()
 
@@ -224,7 +224,7 @@ class RawPeer:
 
 
 def close_frame_code(payload: bytes) -> int:
-    """The code of a close frame."""
+    """Return the code of a close frame."""
     return int.from_bytes(payload[:2], "big")
 
 

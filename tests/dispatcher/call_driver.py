@@ -37,7 +37,7 @@ class CallDriver:
     def state(self) -> State:
         return self.call.state
 
-    # What comes from AVR Core
+    # Events of AVR Core
 
     def say(self, **message: object) -> list[Action]:
         return self.send(orjson.dumps(message))
@@ -52,11 +52,11 @@ class CallDriver:
     def audio(self, pcm: bytes) -> list[Action]:
         return self.say(type="audio", audio=base64.b64encode(pcm).decode())
 
-    # What comes from the worker
+    # Events of the worker
 
     @property
     def assignment(self) -> Assignment:
-        """The newest assignment."""
+        """Return the newest assignment."""
         return self.assignments[-1]
 
     def record(self, record: Control, *, assignment: Assignment | None = None) -> list[Action]:
@@ -129,12 +129,12 @@ class CallDriver:
 
 
 def to_worker(taken: list[Action]) -> list[wire.Record]:
-    """The records among the actions."""
+    """Return the records among the actions."""
     return [action.record for action in taken if isinstance(action, actions.ToWorker)]
 
 
 def to_caller(taken: list[Action]) -> list[dict[str, Any]]:
-    """The messages for AVR Core among the actions; audio as PCM."""
+    """Return the messages for AVR Core among the actions; audio as PCM."""
     messages: list[dict[str, Any]] = []
     for action in taken:
         match action:
@@ -142,15 +142,15 @@ def to_caller(taken: list[Action]) -> list[dict[str, Any]]:
                 messages += [{"type": "audio", "pcm": frame} for frame in protocol.frames(pcm)]
             case actions.Interrupt():
                 messages.append({"type": "interruption"})
-            case actions.Tell(role, text):
+            case actions.SendTranscript(role, text):
                 messages.append({"type": "transcript", "role": role, "text": text})
-            case actions.Complain(message):
+            case actions.SendError(message):
                 messages.append({"type": "error", "message": message})
     return messages
 
 
 def heard_pcm(taken: list[Action]) -> bytes:
-    """All the audio that went to AVR Core; each message is one frame."""
+    """Return all the audio that went to AVR Core; each message is one frame."""
     frames = [message["pcm"] for message in to_caller(taken) if message["type"] == "audio"]
     assert all(len(frame) == FRAME_BYTES for frame in frames)
     return b"".join(frames)
@@ -167,18 +167,18 @@ def place(purpose: Purpose, epoch: int, *excluded: str, same_worker: str = "") -
 
 
 def recover(epoch: int, *excluded: str, same_worker: str = "") -> Place:
-    """The same, for a call that lost its session."""
+    """Return the same, for a call that lost its session."""
     return place(Purpose.RECOVER, epoch, *excluded, same_worker=same_worker)
 
 
 def opened_with(taken: list[Action]) -> wire.Open:
-    """The only OPEN among the actions."""
+    """Return the only OPEN among the actions."""
     (opening,) = [record for record in to_worker(taken) if isinstance(record, wire.Open)]
     return opening
 
 
 def of(kind: type, taken: list[Action]) -> list[object]:
-    """The actions of this kind."""
+    """Return the actions of this kind."""
     return [action for action in taken if isinstance(action, kind)]
 
 
@@ -188,7 +188,7 @@ def state_of(driver: CallDriver) -> State:
 
 
 def reported(taken: list[Action], seen: Metric) -> list[tuple[float, str]]:
-    """What was counted or measured: (value, label)."""
+    """Return the measurements: (value, label)."""
     return [
         (action.value, action.label) for action in taken if isinstance(action, Measurement) and action.seen is seen
     ]

@@ -38,13 +38,13 @@ class Core:
         await self.say(type="audio", audio=base64.b64encode(pcm).decode())
 
     async def hear(self) -> dict[str, Any]:
-        """The next message."""
+        """Return the next message."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             message: dict[str, Any] = orjson.loads(await self.socket.recv())
         return message
 
     async def end(self) -> tuple[int | None, str | None]:
-        """Wait for the end of the connection: its close code, and what the last `error` said."""
+        """Wait for the end of the connection; return its close code, and the text of the last `error`."""
         said = None
         async with asyncio.timeout(PATIENCE_SECONDS):
             with contextlib.suppress(ConnectionClosed):
@@ -69,7 +69,7 @@ class Rig:
         leaves_calls: bool = False,
         *,
         announcements: Announcements = SILENT,
-        ami_url: str = "http://127.0.0.1:9",  # nobody answers there
+        ami_url: str = "http://127.0.0.1:9",  # no process answers there
         **limits: Any,
     ) -> None:
         self.registry = Registry.from_url(redis_url, timeout_seconds=timeout_seconds)
@@ -103,35 +103,35 @@ class Rig:
         await self.registry.aclose()
 
     async def worker(self, worker_id: str = "w-1", answer: Answer = take, *, capacity: int = 10) -> ScriptedWorker:
-        """One more worker that runs, published."""
+        """Start and publish another worker."""
         worker = await self._stack.enter_async_context(running(ScriptedWorker(worker_id, answer)))
         await self.publish(worker_id, worker.address, capacity=capacity)
         return worker
 
     async def publish(self, worker_id: str, address: str, *, capacity: int = 10) -> None:
-        """A worker as Redis has it, whether it runs or not."""
+        """Publish a worker in Redis, whether it runs or not."""
         record = WorkerRecord(worker_id, address, "host", 1, "1.0.0", capacity, WorkerState.READY, "boot_id")
         await self.registry.publish_worker(record, lease_seconds=60)
 
     async def connect(self, query: str = "", **options: Any) -> Core:
-        """A connection that has not said `init`."""
+        """Open a connection without `init`."""
         self._cores.append(Core(await connect(self.url + query, **options)))
         return self._cores[-1]
 
     async def call(self, uuid: str = "call", query: str = "") -> Core:
-        """A connection that has."""
+        """Open a connection, and send `init`."""
         core = await self.connect(query)
         await core.say(type="init", uuid=uuid)
         return core
 
     async def live(self, uuid: str = "call") -> Core:
-        """A call that a worker has taken."""
+        """Return a call that a worker has taken."""
         core = await self.call(uuid)
         await eventually(lambda: self.state(uuid) == "live", PATIENCE_SECONDS)
         return core
 
     def state(self, uuid: str = "call") -> str | None:
-        """Where the dispatcher's call is."""
+        """Return where the dispatcher's call is."""
         caller = self.dispatcher._by_uuid.get(uuid)
         return None if caller is None else caller.call.state.value
 
@@ -149,6 +149,6 @@ class Rig:
 
 
 def counted(name: str) -> float:
-    """A metric's value; `name` with its labels as `/metrics` writes it."""
+    """Return a metric's value; `name` with its labels as `/metrics` writes it."""
     lines = metrics.render()[0].decode().splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)

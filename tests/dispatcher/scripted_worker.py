@@ -63,7 +63,7 @@ class DispatcherEnd:
         self.end.send(wire.encode(record, channel))
 
     def controls(self, record_type: type[Control]) -> list[tuple[int, Control]]:
-        """The records of this type so far, with their channels."""
+        """Return the records of this type so far, with their channels."""
         return [
             (channel, wire.decode_control(record_type, memoryview(payload)))
             for kind, channel, payload in self.records
@@ -100,7 +100,7 @@ class DispatcherEnd:
 
 
 class Mute:
-    """An end that never greets, as if what it sends were lost."""
+    """An end that sends no greeting, as if its records were lost."""
 
     def opened(self, connection: WebSocket) -> None:
         pass
@@ -158,7 +158,7 @@ class ScriptedWorker:
         ]
 
     def load(self) -> int:
-        """How many calls it says it has."""
+        """Return the number of calls that the worker reports."""
         closed = sum(len(each.controls(wire.Close)) for each in self.links)
         return len(self.opens()) - closed if self.calls is None else self.calls
 
@@ -169,7 +169,7 @@ class ScriptedWorker:
         connection.abort()
 
     def vanish(self) -> None:
-        """Cut the newest link off, and let nobody in any more."""
+        """Abort the newest link, and accept no other one."""
         self.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "gone\n")
         self.cut()
 
@@ -187,7 +187,7 @@ class ScriptedWorker:
 
 @contextlib.asynccontextmanager
 async def running(worker: ScriptedWorker, *, tls: Tls | None = None) -> AsyncIterator[ScriptedWorker]:
-    """The worker listens at `worker.address`; at the end its links are cut off."""
+    """Let the worker listen at `worker.address`; abort its links at the end."""
     sock = socket.create_server(("127.0.0.1", 0))
     worker.address = f"127.0.0.1:{sock.getsockname()[1]}"
     server = await serve(worker.accept, sock, limits=LINK_LIMITS, tls=tls)

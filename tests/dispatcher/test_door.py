@@ -32,7 +32,7 @@ LOCKED = Security(sts_token=Token(SecretStr(TOKEN)))
 
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
-    """A real one alone: who is let in is none of its affairs."""
+    """Return a real Redis. An embedded one would not change who is admitted."""
     with redis.Redis.from_url(redis_server) as client:
         client.flushdb()
     return redis_server
@@ -40,7 +40,7 @@ def redis_url(redis_server: str) -> str:
 
 @pytest.fixture
 async def locked(redis_url: str) -> AsyncIterator[Rig]:
-    """A dispatcher with STS_TOKEN, and a worker."""
+    """Yield a dispatcher with STS_TOKEN, and a worker."""
     async with Rig(redis_url, security=LOCKED) as rig:
         await rig.worker()
         await asyncio.wait_for(rig.dispatcher.links.wait_up(), PATIENCE_SECONDS)
@@ -58,7 +58,7 @@ def arriving(rig: Rig) -> int:
 
 
 async def post(rig: Rig, target: str, *headers: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A request of the older protocol."""
+    """Return a request of the older protocol."""
     port = int(rig.url.rstrip("/").rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = [f"POST {target} HTTP/1.1", "Host: x", "X-UUID: call", "Transfer-Encoding: chunked", *headers]
@@ -149,7 +149,7 @@ class TestToken:
 
 
 class TestArriving:
-    async def test_a_call_does_not_count_and_a_connection_without_init_does(self, redis_url: str) -> None:
+    async def test_connections_without_init_count_and_calls_do_not(self, redis_url: str) -> None:
         async with Rig(redis_url, security=crowded(2)) as rig:
             await rig.worker()
             # More calls than there may be connections that have not identified themselves.
@@ -193,7 +193,7 @@ class TestArriving:
     async def test_every_refusal_has_a_series(self) -> None:
         assert dispatcher_metrics().connections_refused.keys() == set(Refusal)
 
-    async def test_the_time_for_init_runs_from_the_beginning_of_the_connection(self, redis_url: str) -> None:
+    async def test_the_time_for_init_begins_with_the_connection(self, redis_url: str) -> None:
         async with Rig(redis_url) as rig:
             now = time.monotonic()
             limits = CallLimits(init_seconds=10)

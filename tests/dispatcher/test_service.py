@@ -1,4 +1,4 @@
-"""A dispatcher as a whole: what it does all the time, and how it ends."""
+"""A dispatcher as a whole: its lasting tasks, and its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def rig(redis_url: str) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 async def second_look(redis_url: str) -> AsyncIterator[Registry]:
-    """Another client of the same Redis, for when the dispatcher's own is closed."""
+    """Yield another client of the same Redis, for when the dispatcher's own is closed."""
     registry = Registry.from_url(redis_url, timeout_seconds=30)
     yield registry
     await registry.aclose()
@@ -195,7 +195,7 @@ class TestStopping:
             await eventually(lambda: far.lost_because is not None)
             assert far.lost_because == "the dispatcher ends"
 
-    async def test_where_workers_outlive_it_calls_are_left_to_who_comes_back(
+    async def test_a_drained_dispatcher_leaves_calls_to_their_workers(
         self, redis_url: str, second_look: Registry
     ) -> None:
         async with Rig(redis_url, "d-2") as other, Rig(redis_url, leaves_calls=True) as rig:

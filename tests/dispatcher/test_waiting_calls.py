@@ -14,7 +14,7 @@ from tests.helpers import eventually
 
 
 async def waiting(rig: Rig) -> Core:
-    """A call whose worker died, and that waits for another worker."""
+    """Return a call whose worker died, and that waits for another worker."""
     async with running(ScriptedWorker("w-1")) as worker:
         await rig.publish("w-1", worker.address)
         await eventually(lambda: rig.dispatcher.links.is_ready, PATIENCE_SECONDS)

@@ -43,7 +43,7 @@ def _fields(record: type[Any]) -> str:
         annotation = str(field.type)
         members = MEMBERS.get(annotation)
         known = f"list of ({_fields(members)})" if members else TYPES.get(annotation, annotation)
-        shown.append(f"`{field.name}` {known}")
+        shown.append(f"`{wire.json_name(field)}` {known}")
     return ", ".join(shown)
 
 

@@ -274,5 +274,5 @@ def test_records_of_another_release_are_read_or_ignored(fields: dict[str, str]) 
     # The call continues with it.
     memory.remember(wire.ItemUpdate("a", item={"text": "y"}), 10)
     for item_id in memory.order:
-        memory.remember(wire.ItemUpdate(item_id, forgotten=True), 0)
+        memory.remember(wire.ItemUpdate(item_id, deleted=True), 0)
     assert (len(memory), memory._bytes) == (0, 0)

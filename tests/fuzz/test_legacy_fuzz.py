@@ -32,7 +32,7 @@ class Caller:
 
     def legacy_began(self, connection: LegacyConnection, uuid: str) -> None:
         self.told.append("began")
-        connection.known()
+        connection.mark_identified()
         connection.play(bytes(320))
 
     def legacy_audio(self, pcm: bytes, received_seconds: float) -> None:

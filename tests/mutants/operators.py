@@ -168,21 +168,21 @@ class _Finder(ast.NodeVisitor):
         self.visit(node.value)
 
     def visit_If(self, node: ast.If) -> None:
-        """Negate a condition that is no comparison."""
+        """Negate a condition that is not a comparison."""
         if ast.unparse(node.test) == "TYPE_CHECKING":
             return
         self._negate(node.test)
         self.generic_visit(node)
 
     def visit_While(self, node: ast.While) -> None:
-        """Negate a condition that is no comparison."""
+        """Negate a condition that is not a comparison."""
         self._negate(node.test)
         self.generic_visit(node)
 
     # Expressions
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
-        """Negate a condition that is no comparison."""
+        """Negate a condition that is not a comparison."""
         self._negate(node.test)
         self.generic_visit(node)
 

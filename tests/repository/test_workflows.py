@@ -50,7 +50,7 @@ def _commands() -> Iterator[tuple[str, str]]:
 
 
 def _matrix(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The values of each run of a job; a matrix here has one list."""
+    """Return the values of each run of a job; a matrix here has one list."""
     matrix = job.get("strategy", {}).get("matrix", {})
     included: list[dict[str, Any]] = matrix.get("include", [])
     return included or [{name: value} for name, values in matrix.items() for value in values] or [{}]

@@ -47,7 +47,7 @@ SERVER_ERROR = "The server had an error while processing your request. Sorry abo
 
 
 def tone(audio_format: str, hz: float, milliseconds: int) -> bytes:
-    """A tone in a format of the API: `audio/pcm` (24 kHz), `audio/pcmu` or `audio/pcma` (8 kHz)."""
+    """Return a tone in a format of the API: `audio/pcm` (24 kHz), `audio/pcmu` or `audio/pcma` (8 kHz)."""
     if audio_format == "audio/pcm":
         return sine(hz, milliseconds / 1000, rate_hz=24_000)
     pcm = sine(hz, milliseconds / 1000)
@@ -55,14 +55,14 @@ def tone(audio_format: str, hz: float, milliseconds: int) -> bytes:
 
 
 def session_updated(session: dict[str, Any]) -> Event:
-    """The session in force, whole."""
+    """Return the session in force, whole."""
     return event("session.updated", session=copy.deepcopy(session))
 
 
 def error(
     message: str = SERVER_ERROR, *, kind: str = "invalid_request_error", code: str | None = None, **fields: Any
 ) -> Event:
-    """An `error` event; `param` and `event_id` are null unless they are given."""
+    """Return an `error` event; `param` and `event_id` are null unless they are given."""
     return event("error", error={"type": kind, "code": code, "message": message, "param": None, **fields})
 
 
@@ -74,7 +74,7 @@ def base64_of(audio: bytes) -> str:
 def function_call(
     item_id: str, call_id: str, name: str, arguments: str, status: str = "completed"
 ) -> dict[str, Any]:
-    """An item."""
+    """Return an item."""
     return {
         "id": item_id,
         "object": "realtime.item",

@@ -202,7 +202,7 @@ class ScriptedSession:
         self._outgoing.put_nowait(text)
 
     def new_id(self, kind: str) -> str:
-        """An id such as `item_3`, unique in the session."""
+        """Return an id such as `item_3`, unique in the session."""
         self._numbers[kind] += 1
         return f"{kind}_{self.number}_{self._numbers[kind]}"
 
@@ -221,7 +221,7 @@ class ScriptedSession:
         return response
 
     def reply(self, hz: float, text: str = "Yes.", milliseconds: int = 300) -> ScriptedResponse:
-        """A complete response: a tone of this frequency."""
+        """Return a complete response: a tone of this frequency."""
         response = self.begin_response()
         response.audio(hz, milliseconds, text=text)
         response.done()
@@ -247,7 +247,7 @@ class ScriptedSession:
         self.send(api.committed(item_id, previous), api.caller_item_added(item_id, previous))
 
     def turn(self, text: str | None = "Well?") -> str:
-        """The caller's turn, as the API's turn detection finds it; returns the id of the item."""
+        """Send the events of a caller's turn, as the API's turn detection finds it; return the id of the item."""
         return self.end_speech(self.start_speech(), text)
 
     def drop(self) -> None:
@@ -375,7 +375,7 @@ class RealtimeEnd:
         return self._sessions[key][number - 1]
 
     def sessions(self, key: str) -> list[ScriptedSession]:
-        """All sessions with this key so far."""
+        """Return all sessions with this key so far."""
         return self._sessions[key]
 
     async def _connected(self, request: web.Request) -> web.StreamResponse:
@@ -401,7 +401,7 @@ class RealtimeEnd:
 
 
 def _merged(into: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The session object with these changes: objects are merged, all else is replaced."""
+    """Return the session object with these changes: objects are merged, all else is replaced."""
     merged = dict(into)
     for name, value in changes.items():
         known = merged.get(name)

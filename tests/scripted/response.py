@@ -20,7 +20,7 @@ class Session(Interface):
         """Send events."""
 
     def new_id(self, kind: str) -> str:
-        """A new id."""
+        """Return a new id."""
 
     def add_item(self, item_id: str) -> str | None:
         """Append an item to the conversation; returns the one before."""
@@ -42,7 +42,7 @@ class ScriptedResponse:
 
     @property
     def item_id(self) -> str:
-        """The id of the last item."""
+        """Return the id of the last item."""
         return str(self.output[-1]["id"])
 
     def add(self, item: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class ScriptedResponse:
         return self.item_id
 
     def audio(self, hz: float, milliseconds: int, *, text: str = "", finish: bool = True) -> None:
-        """A message with a tone, and its transcript; `finish`: to the end of the item."""
+        """Send a message with a tone and its transcript; `finish`: to the end of the item."""
         item_id = self.message()
         if text:
             self._send("response.output_audio_transcript.delta", delta=text)
@@ -76,14 +76,14 @@ class ScriptedResponse:
         self._send_delta(self._encode(hz, milliseconds))
 
     def finish_audio(self, text: str) -> None:
-        """The ends of the last item's audio, transcript and item."""
+        """End the last item: its audio, its transcript and the item."""
         self._send("response.output_audio.done")
         self._send("response.output_audio_transcript.done", transcript=text)
         self.output[-1] = api.reply_item(self.item_id, "completed", text)
         self._item_done()
 
     def text(self, text: str) -> None:
-        """A message of text alone, to its end."""
+        """Send a message of text alone, to its end."""
         item_id = self.message()
         self._send("response.output_text.delta", delta=text)
         self._send("response.output_text.done", text=text)
@@ -92,7 +92,7 @@ class ScriptedResponse:
         self._item_done()
 
     def function_call(self, name: str, arguments: str = "{}", *, call_id: str | None = None) -> str:
-        """A function call, to its end; returns its id."""
+        """Send a function call, to its end; return its id."""
         call_id = self.begin_function_call(name, call_id=call_id)
         self.output[-1] |= {"status": "completed", "arguments": arguments}
         fields = {"item_id": self.item_id, "call_id": call_id, "name": name, "arguments": arguments}
@@ -108,23 +108,23 @@ class ScriptedResponse:
         return call_id
 
     def begin_function_call(self, name: str, *, call_id: str | None = None) -> str:
-        """A function call without its arguments; returns its id."""
+        """Begin a function call without its arguments; return its id."""
         call_id = call_id or self._session.new_id("call")
         self.add(api.function_call(self._session.new_id("fc"), call_id, name, "", "in_progress"))
         return call_id
 
     def item(self, item: dict[str, Any]) -> None:
-        """An item that is complete when it is added, such as an approval request."""
+        """Send an item that is complete when it is added, such as an approval request."""
         self.add(item)
         self._item_done()
 
     def cut_off(self) -> None:
-        """The last item ends incomplete."""
+        """End the last item as incomplete."""
         self.output[-1] |= {"status": "incomplete"}
         self._item_done()
 
     def done(self, status: str = "completed", status_details: dict[str, Any] | None = None) -> None:
-        """`response.done`, with what was begun as its output."""
+        """Send `response.done`, with all begun items as its output."""
         self._session.send(
             api.event(
                 "response.done",

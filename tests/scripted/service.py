@@ -111,7 +111,7 @@ class ScriptedCall:
         assert self.transcripts == list(expected)
 
     async def passes(self, seconds: float) -> None:
-        """Let the call go on for so long, by AVR Core's frames, to see that something does not come."""
+        """Continue the call for this time, by AVR Core's frames, to check that a message does not come."""
         until = self.call.record.frames_sent + round(seconds * 1000 / FRAME_MS)
         await self.call.wait_for(
             lambda call: call.record.frames_sent >= until, timeout_seconds=seconds + PATIENCE_SECONDS
@@ -153,7 +153,7 @@ class ScriptedService:
         self._numbers = itertools.count(1)
 
     def new_key(self) -> str:
-        """A key, which makes a call independent of the others: waiting times are shared by key."""
+        """Return a key, which makes a call independent of the others: waiting times are shared by key."""
         return f"sk-test-{next(self._numbers):016}"
 
     async def place(self, key: str, **options: Any) -> SimulatedCall:
@@ -195,12 +195,12 @@ class ScriptedService:
             _calls.reset(token)
 
     async def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """A request to the calls API."""
+        """Send a request to the calls API."""
         async with self._http.post(f"{await self.cluster.admin_url()}/{path}", json=body) as response:
             return response.status, await response.json()
 
     async def metric(self, name: str) -> float:
-        """The value of a series of the worker."""
+        """Return the value of a series of the worker."""
         worker = await self.cluster.workers[0].line("worker listening")
         async with self._http.get(f"http://127.0.0.1:{worker['admin_port']}/metrics") as response:
             lines = (await response.text()).splitlines()
@@ -212,14 +212,14 @@ class ScriptedService:
         return self.worker_lines(call, *words)
 
     def worker_lines(self, call: ScriptedCall, *words: str) -> list[dict[str, Any]]:
-        """The worker's log lines of this call that contain all these words."""
+        """Return the worker's log lines of this call that contain all these words."""
         lines = [line for line in self.cluster.workers[0].lines if line.get("uuid") == call.call.uuid]
         return [line for line in lines if all(word in str(line) for word in words)]
 
 
 @asynccontextmanager
 async def scripted_service(redis_url: str, tools: Path, **settings: object) -> AsyncIterator[ScriptedService]:
-    """The processes, with the tool `look_up`.
+    """Yield the processes, with the tool `look_up`.
 
     Args:
         redis_url: a Redis, which is emptied.

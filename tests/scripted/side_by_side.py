@@ -54,7 +54,7 @@ class SideBySide:
         await self._running[nodeid]
 
     async def stop(self) -> None:
-        """Stop the tests that nobody waits for any more."""
+        """Stop the tests whose results are not needed any more."""
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)

@@ -34,7 +34,7 @@ STARTS_ON_UVLOOP = """
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of tests, with the guard."""
+    """Return a folder of tests, with the guard."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = sans_io: of this test\n")
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "common").mkdir()

@@ -268,5 +268,5 @@ _INPUTS: Final[dict[str, Input]] = {
     "executed": lambda c, now, order, ok, message: c.executed(now, order, ok, message),
     "transferred_away": lambda c, now, outcome: c.call.transferred_away(FallbackOutcome(outcome), now),
     "changes": lambda c, now: c.changes(),
-    "forgotten": lambda c, now: c.call.memory.forgotten(),
+    "forgotten": lambda c, now: c.call.memory.copy_lost(),
 }

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Final
+from typing import Any, Final
 
 NAMES: Final[dict[str, str]] = {
     "IllegalTransition": "LinkProtocolError",
     "ItemUpdate": "Remember",
     "Measurement": "Report",
+    "MessageIgnored": "PassedOver",
     "Metric": "Seen",
     "PendingReplies": "Spoken",
     "Resume": "Go",
+    "SendError": "Complain",
+    "SendTranscript": "Tell",
     "TelephonyAction": "OrderAction",
     "TelephonyCommand": "Order",
     "TelephonyDone": "OrderDone",
@@ -26,7 +29,10 @@ NAMES: Final[dict[str, str]] = {
 FIELDS: Final[dict[str, str | None]] = {
     "Ended.end_reason": None,
     "Execute.command": "order",
+    "Go.known_commands": "orders",
     "Order.end_reason": None,
+    "Remember.deleted": "forgotten",
+    "Reply.truncated": "cut",
 }
 """Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""
 
@@ -47,6 +53,14 @@ def name_of(name: str) -> str:
 def field_of(class_name: str, field: str) -> str | None:
     """Return the name that a field of the code has in the traces; None: the traces do not have it."""
     return FIELDS.get(f"{class_name}.{field}", field)
+
+
+def code_fields(class_name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of the traces under the names that they have in the code."""
+    names = {frozen: name for name, frozen in FIELDS.items() if frozen is not None}
+    prefix = f"{class_name}."
+    known = {frozen: name.removeprefix(prefix) for frozen, name in names.items() if name.startswith(prefix)}
+    return {known.get(field, field): value for field, value in fields.items()}
 
 
 @functools.lru_cache(maxsize=4096)

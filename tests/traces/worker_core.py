@@ -17,7 +17,7 @@ from common.settings.extensions import TransferRule
 from common.settings.models import Service
 from tests.traces import canonical
 from tests.traces.canonical import Output
-from tests.traces.names import name_of
+from tests.traces.names import code_fields, name_of
 from tests.traces.sound import TONE, pcm, with_base64
 from worker.config.session_config import SessionConfig
 from worker.realtime import dialect
@@ -136,14 +136,22 @@ def _config_of(fields: dict[str, Any]) -> SessionConfig:
 
 def _snapshot_of(fields: dict[str, Any]) -> Checkpoint:
     made = dict(fields)
-    made["items"] = [wire.ItemUpdate(**with_mulaw(item)) for item in fields.get("items", ())]
-    made["replies"] = tuple(wire.Reply(**reply) for reply in fields.get("replies", ()))
+    made["items"] = [_item_update(item) for item in fields.get("items", ())]
+    made["replies"] = tuple(_reply(reply) for reply in fields.get("replies", ()))
     made["audio"] = [(position, pcm(sound)) for position, sound in fields.get("audio", ())]
-    for name in ("orders", "running"):
-        made[name] = frozenset(fields.get(name, ()))
+    made["known_commands"] = frozenset(made.pop("orders", ()))
+    made["running"] = frozenset(fields.get("running", ()))
     if "hang_up" in made:
         made["hang_up"] = HangUp(made["hang_up"], EndReason.AGENT_HUNG_UP) if made["hang_up"] else None
     return Checkpoint(**made)
+
+
+def _reply(fields: dict[str, Any]) -> wire.Reply:
+    return wire.Reply(**code_fields("Reply", fields))
+
+
+def _item_update(fields: dict[str, Any]) -> wire.ItemUpdate:
+    return wire.ItemUpdate(**code_fields("Remember", with_mulaw(fields)))
 
 
 def with_mulaw(fields: dict[str, Any]) -> dict[str, Any]:
@@ -178,11 +186,9 @@ def _encoded(name: str, fields: dict[str, Any]) -> bytes:
                 CHANNEL, fields["position_samples"], g711.encode_ulaw(pcm(fields["pcm"]))
             )
         case "Remember":
-            return wire.encode(wire.ItemUpdate(**with_mulaw(fields)), CHANNEL)
+            return wire.encode(_item_update(fields), CHANNEL)
         case "Spoken":
-            return wire.encode(
-                wire.PendingReplies(tuple(wire.Reply(**reply) for reply in fields["replies"])), CHANNEL
-            )
+            return wire.encode(wire.PendingReplies(tuple(map(_reply, fields["replies"]))), CHANNEL)
         case "Heard" | "Playout":
             made = {
                 key: tuple(wire.ItemHeard(*each) for each in value) if isinstance(value, list) else value
@@ -190,7 +196,8 @@ def _encoded(name: str, fields: dict[str, Any]) -> bytes:
             }
             return wire.encode(RECORDS[name](**made), CHANNEL)
         case "Go":
-            return wire.encode(wire.Resume(**{**fields, "orders": tuple(fields.get("orders", ()))}), CHANNEL)
+            made = code_fields("Go", {**fields, "orders": tuple(fields.get("orders", ()))})
+            return wire.encode(wire.Resume(**made), CHANNEL)
     return wire.encode(RECORDS[name](**fields), CHANNEL)
 
 
@@ -204,7 +211,7 @@ def _error(fields: dict[str, Any]) -> UpstreamError:
 
 
 def _go(session: Session, now: float, snapshot: dict[str, Any], changed: dict[str, Any] | None = None) -> None:
-    session.go(_snapshot_of(snapshot), now, changed)
+    session.take_call(_snapshot_of(snapshot), now, changed)
 
 
 def _raw(session: Session, now: float, kind: int, payload: str) -> None:
@@ -242,5 +249,5 @@ _INPUTS: Final[dict[str, Input]] = {
 
 
 def _hang_up(session: Session) -> str:
-    order = session.hang_up_order
+    order = session.requested_hang_up
     return "" if order is None else order.text

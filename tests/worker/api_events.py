@@ -30,7 +30,7 @@ _known_valid: set[bytes] = set()
 
 
 def event(kind: str, **fields: Any) -> Event:
-    """A server event, checked; one that differs from an earlier one in its id alone is not checked again."""
+    """Check and return a server event; an event that differs only in its id is not checked again."""
     made = {"type": kind, "event_id": f"event_{next(_numbers)}", **fields}
     content = orjson.dumps([kind, fields])
     if content not in _known_valid:
@@ -70,7 +70,7 @@ def caller_item_added(item_id: str, previous_item_id: str | None = None) -> Even
 
 
 def reply_item(item_id: str, status: str = "in_progress", transcript: str | None = None) -> dict[str, Any]:
-    """An item of the agent's, as events show it."""
+    """Return an item of the agent's, as events show it."""
     content = [] if transcript is None else [{"type": "output_audio", "transcript": transcript}]
     return {
         "id": item_id,

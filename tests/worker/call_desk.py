@@ -1,4 +1,4 @@
-"""One call's shell in the hands of a test: what is around it, and a Realtime API that is quick."""
+"""One call's shell in a test: its surroundings, and a fast Realtime API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUICK = SimulatorSettings(
 
 
 class Desk:
-    """What is around a call: its dispatcher, and the worker that hears of its end.
+    """Surroundings of a call: its dispatcher, and the worker's table of calls.
 
     Attributes:
         records: all that the dispatcher was told.
@@ -63,23 +63,23 @@ class Desk:
         assert not self.is_over.is_set()
         self.is_over.set()
 
-    def going(self, call: SessionRunner) -> None:
+    def taking_over(self, call: SessionRunner) -> None:
         assert call is self.call
         self.goings += 1
         if self._predecessor is not None:
             self.call.take_over(self._predecessor)
 
     def record(self, *records: wire.Control) -> None:
-        """Records of the dispatcher."""
+        """Return the records to the dispatcher."""
         for record in records:
             self.call.record(*payload_of(wire.encode(record, CHANNEL)))
 
     def audio(self, pcm: bytes, position: int = 0) -> None:
-        """Caller's audio."""
+        """Send the caller's audio."""
         self.call.caller_audio(position, pcm, time.monotonic())
 
     def said(self) -> list[Record]:
-        """The records but those for the dispatcher's memory."""
+        """Return the records but those for the dispatcher's memory."""
         return [record for record in self.records if not isinstance(record, JOURNAL)]
 
     def send(self, record: bytes) -> None:
@@ -91,7 +91,7 @@ class Desk:
                 future.set_result(None)
 
     async def wait_for(self, predicate: Callable[[list[Record]], Any]) -> None:
-        """Wait until the records so far are what is waited for."""
+        """Wait until the records fulfil a condition."""
         if predicate(self.records):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -103,7 +103,7 @@ class Desk:
         await self.wait_for(lambda records: any(isinstance(record, wire.Ready) for record in records))
 
     async def ending(self) -> wire.Ended:
-        """How it ended; with nothing left behind."""
+        """Return how the call ended, and check that it left nothing."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self.is_over.wait()
             await self.call.settled()
@@ -113,7 +113,7 @@ class Desk:
 
 @asynccontextmanager
 async def call_to(url: str, *, restore: bool = False, **settings: Any) -> AsyncIterator[Desk]:
-    """A call that has begun; at the end nothing of it may be left."""
+    """Yield a call that has begun, and check at the end that it left nothing."""
     chosen = Settings(openai_base_url=url, openai_api_key=SecretStr(KEY), **settings)
     async with resources(chosen) as shared, begun(Desk(shared, restore=restore)) as desk:
         yield desk
@@ -122,7 +122,7 @@ async def call_to(url: str, *, restore: bool = False, **settings: Any) -> AsyncI
 
 @asynccontextmanager
 async def begun(desk: Desk) -> AsyncIterator[Desk]:
-    """The call has begun, and ends with the test."""
+    """Begin a call that ends with the test."""
     desk.call.begin()
     try:
         yield desk
@@ -137,7 +137,7 @@ async def begun(desk: Desk) -> AsyncIterator[Desk]:
 
 
 def counted(name: str, **labels: str) -> float:
-    """The sum of a counter's series with these labels so far."""
+    """Return the sum of a counter's series with these labels so far."""
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     lines = metrics.render()[0].decode().splitlines()
     series = [line for line in lines if line.startswith(f"avr_sts_{name}_total{{")]
@@ -145,14 +145,14 @@ def counted(name: str, **labels: str) -> float:
 
 
 def errors(code: str) -> float:
-    """How many upstream errors of this code were counted so far."""
+    """Return how many upstream errors of this code were counted so far."""
     return counted("upstream_errors", code=code)
 
 
 def begin_tool(
     simulator: RealtimeSimulator, opened: SimulatedSession, call_id: str = "call_1", name: str = "look_up"
 ) -> None:
-    """The model calls a tool."""
+    """Send the model's call of a tool."""
     item = {
         "id": f"item_{call_id}",
         "type": "function_call",
@@ -168,5 +168,5 @@ def begin_tool(
 
 
 def outputs(opened: SimulatedSession) -> list[str | None]:
-    """Of function calls, as the model knows them."""
+    """Return the outputs of function calls at the model."""
     return [item.output for item in opened.items if item.type == "function_call_output"]

@@ -49,11 +49,11 @@ class DispatcherEnd:
         self.send(wire.Open(uuid, epoch, {"from": "100"}, position, credit, **fields), channel)
 
     def on(self, channel: int) -> list[Record]:
-        """The records of a channel."""
+        """Return the records of a channel."""
         return [record for number, record in self.records if number == channel]
 
     def said(self, channel: int) -> list[Record]:
-        """The records of a channel but those for the dispatcher's memory."""
+        """Return the records of a channel but those for the dispatcher's memory."""
         return [record for record in self.on(channel) if not isinstance(record, JOURNAL)]
 
     def audio(self, channel: int, index: int) -> bytes:
@@ -78,7 +78,7 @@ class DispatcherEnd:
             raise AssertionError(f"it did not come: {last}, link lost: {self.lost_reason}") from None
 
     async def next(self, channel: int, kind: type[Any], count: int = 1) -> Any:
-        """The channel's `count`-th record of this kind."""
+        """Return the channel's `count`-th record of this kind."""
         found: list[Record] = []
 
         def is_there() -> bool:
@@ -89,7 +89,7 @@ class DispatcherEnd:
         return found[count - 1]
 
     async def wait_for_one(self, channel: int, wanted: Callable[[Record], Any]) -> Any:
-        """The channel's first record of which this is true."""
+        """Return the channel's first record of which this is true."""
         await self.wait_for(lambda: any(wanted(record) for record in self.on(channel)))
         return next(record for record in self.on(channel) if wanted(record))
 
@@ -128,7 +128,7 @@ class DispatcherEnd:
 
 @asynccontextmanager
 async def link_to(address: str, hello: Hello = HELLO) -> AsyncIterator[DispatcherEnd]:
-    """A link to the worker at `host:port`, up to the worker's HELLO; closed at the end."""
+    """Yield a link to the worker at `host:port`, up to the worker's HELLO; closed at the end."""
     dispatcher = DispatcherEnd(hello)
     connection = await connect(f"ws://{address}/link", dispatcher.end, limits=LINK_LIMITS)
     try:

@@ -25,7 +25,7 @@ _CONTROL: dict[int, type[wire.Control]] = {record.kind: record for record in get
 
 
 def decoded(kind: int, payload: memoryview) -> Record:
-    """One record of a worker."""
+    """Return one record of a worker."""
     if kind == Kind.REPLY_AUDIO:
         index, pcm = wire.decode_reply_audio(payload)
         return wire.ReplyAudio(index, bytes(pcm))

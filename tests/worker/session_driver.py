@@ -1,4 +1,4 @@
-"""Drives a `Session` on a clock of the test's own, and reads what it wants done."""
+"""Driver of a `Session` on a clock of its own, with the session's actions."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Driver:
         self._position = position_samples
 
     def take(self) -> list[Did]:
-        """What is to be done since the last time; every event for the API is valid."""
+        """Return the actions since the last call; each event for the API is valid."""
         actions, self.session.actions = self.session.actions, []
         did: list[Did] = []
         for action in actions:
@@ -155,7 +155,7 @@ class Driver:
         return self.take()
 
     def caller(self, pcm: bytes = FRAME, *, lost_samples: int = 0) -> list[Did]:
-        """The next audio of the caller's, behind some that was lost before it came here."""
+        """Return the next audio of the caller's, behind some that was lost before it came here."""
         self._position += lost_samples
         self.session.caller_audio(self._position, pcm, self.now)
         self._position += len(pcm) // 2
@@ -189,7 +189,7 @@ class Driver:
         previous: str | None = None,
         done: bool = True,
     ) -> list[Did]:
-        """A reply, as far as it was streamed; `done`: to its end."""
+        """Return a reply, as far as it was streamed; `done`: to its end."""
         did = self.event(
             api.response_created(response_id),
             api.item_added(api.reply_item(item_id), previous),
@@ -199,7 +199,7 @@ class Driver:
         return did + (self.reply_done(response_id, item_id, text) if done else [])
 
     def reply_done(self, response_id: str, item_id: str, text: str) -> list[Did]:
-        """The rest of a reply whose audio was streamed."""
+        """Return the rest of a reply whose audio was streamed."""
         return self.event(
             api.audio_done(response_id, item_id),
             api.text_done(response_id, item_id, text),
@@ -209,7 +209,7 @@ class Driver:
     def turn(
         self, item_id: str, text: str | None = None, *, previous: str | None = None, end_ms: int = 0
     ) -> list[Did]:
-        """The caller says something, and it is transcribed where there is a text."""
+        """Let the caller speak, with a transcript if a text is given."""
         did = self.event(
             api.speech_started(item_id),
             api.speech_stopped(item_id, end_ms),
@@ -220,19 +220,19 @@ class Driver:
 
 
 def live(**options: Any) -> Driver:
-    """A session that is live and whose greeting was asked for."""
+    """Return a live session whose greeting was requested."""
     driver = Driver(**options)
     driver.go_live()
     return driver
 
 
 def only(did: Sequence[Did], *kinds: type[Any]) -> list[Any]:
-    """What was done of these kinds; `dict` is what goes to the API."""
+    """Return the actions of these kinds; `dict` is what goes to the API."""
     return [one for one in did if isinstance(one, kinds)]
 
 
 def texts(did: list[Did]) -> list[tuple[str, str]]:
-    """The transcripts: (role, text)."""
+    """Return the transcripts: (role, text)."""
     return [(one.role, one.text) for one in only(did, wire.Transcript)]
 
 

@@ -30,7 +30,7 @@ async def test_a_call_that_is_not_here_is_said_so(here: Service) -> None:
         assert (await _ask(dispatcher, 1, "nobody", "conversation")).status == 404
 
 
-async def test_a_command_that_breaks_costs_neither_the_link_nor_the_call(here: Service) -> None:
+async def test_a_failing_command_ends_neither_the_link_nor_the_call(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         assert (await _ask(dispatcher, 1, "call-1", "say")).status == 500  # without a text

@@ -1,4 +1,4 @@
-"""Whatever dies under a call: the model knows what the caller heard, and has heard all that the caller said.
+"""Losses under a call: the model has the heard part of each reply, and all words of the caller.
 
 Dispatcher, workers and API on one virtual clock, as in `test_heard.py`; workers, links, Realtime connections and
 dispatchers fail at random.
@@ -19,7 +19,7 @@ HARMLESS = {"conversation_already_has_active_response", "response_cancel_not_act
 
 
 def check(world: World, *, lost_ms: float = 0.0) -> None:
-    """What the session that has the call knows, against what the caller said and heard."""
+    """Compare the session's conversation with the words that the caller said and heard."""
     known_ms: dict[int, float] = defaultdict(float)
     # Of each thing that was ever said at this pitch: of some, less than a word was heard.
     slack_ms = {hz: SLACK_MS * count for hz, count in Counter(world.pitch_of.values()).items()}

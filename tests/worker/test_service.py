@@ -232,7 +232,7 @@ async def test_above_its_capacity_a_worker_refuses_whatever_redis_says(here: Ser
         assert await dispatcher.next(10, wire.Opened)
 
 
-async def test_a_refused_call_leaves_no_session_and_its_channel_is_nobodys(here: Service) -> None:
+async def test_a_refused_call_leaves_no_session_and_no_channel(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         for channel in range(1, CAPACITY + 1):
             await live_call(dispatcher, f"call-{channel}", channel)
@@ -245,7 +245,7 @@ async def test_a_refused_call_leaves_no_session_and_its_channel_is_nobodys(here:
         assert here.simulator.opened == CAPACITY
 
 
-async def test_a_draining_worker_takes_nothing_new_and_keeps_what_it_has(here: Service) -> None:
+async def test_a_draining_worker_refuses_new_calls_and_keeps_its_own(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         until = asyncio.Event()
@@ -414,7 +414,7 @@ async def test_there_is_no_session_to_go_on_with(here: Service) -> None:
         assert here.worker.calls == 0
 
 
-async def test_a_call_that_lost_its_session_is_taken_above_the_capacity(here: Service) -> None:
+async def test_a_call_without_its_session_may_exceed_the_capacity(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         for channel in range(1, CAPACITY + 1):
             dispatcher.open(f"call-{channel}", channel)
@@ -427,7 +427,7 @@ async def test_a_call_that_lost_its_session_is_taken_above_the_capacity(here: Se
         assert await dispatcher.next(10, wire.Refused) == wire.Refused(Refusal.FULL)
 
 
-async def test_the_older_session_goes_on_until_the_newer_one_has_the_call(here: Service) -> None:
+async def test_the_older_session_continues_until_the_newer_takes_over(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         dispatcher.send(wire.Playout((wire.ItemHeard(0, 10**6),), idle=True), 1)
@@ -448,7 +448,7 @@ async def test_the_older_session_goes_on_until_the_newer_one_has_the_call(here: 
         assert here.worker.calls == 1
 
 
-async def test_an_older_session_lets_go_when_the_newer_one_has_the_call(here: Service) -> None:
+async def test_the_older_session_ends_when_the_newer_has_the_call(here: Service) -> None:
     async with link_to(here.address) as one, link_to(here.address) as other:
         await live_call(one, "call-1", 1)
         other.open("call-1", 1, epoch=2, restore=True)
@@ -475,7 +475,7 @@ async def test_a_hang_up_is_handed_over_to_the_next_session(here: Service) -> No
         assert order.action == wire.TelephonyAction.HANG_UP
 
 
-async def test_a_draining_worker_does_not_take_a_call_that_lost_its_session(here: Service) -> None:
+async def test_a_draining_worker_refuses_a_call_without_its_session(here: Service) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         here.worker.draining = True
@@ -522,7 +522,7 @@ async def test_a_call_that_fails_says_why_and_is_forgotten(here: Service) -> Non
         await live_call(dispatcher, "call-1", 2)
 
 
-async def test_without_their_link_calls_are_kept_for_who_comes_for_them(here: Service) -> None:
+async def test_calls_without_a_link_are_kept_for_their_return(here: Service) -> None:
     async with link_to(here.address) as one, link_to(here.address) as other:
         await live_call(one, "call-1", 1)
         await live_call(other, "call-2", 1)
@@ -536,7 +536,7 @@ async def test_without_their_link_calls_are_kept_for_who_comes_for_them(here: Se
         assert len(here.simulator.sessions) == 2
 
 
-async def test_redis_is_told_of_calls_that_wait_for_a_dispatcher_and_of_no_others(here: Service) -> None:
+async def test_only_calls_without_a_dispatcher_are_shown_as_waiting(here: Service) -> None:
     registry = Registry.from_url(here.redis_url)
     try:
         async with link_to(here.address) as one, link_to(here.address) as other:
@@ -610,7 +610,7 @@ async def test_who_comes_for_another_call_is_told_so(here: Service, uuid: str, e
         assert await dispatcher.next(1, wire.Refused) == wire.Refused(Refusal.UNKNOWN)
 
 
-async def test_a_process_that_stood_still_does_nothing_until_its_calls_are_confirmed(here: Service) -> None:
+async def test_a_stalled_process_suspends_calls_until_confirmed(here: Service) -> None:
     async with link_to(here.address) as one:
         await live_call(one, "call-1", 1)
         await live_call(one, "call-2", 2)
@@ -764,9 +764,7 @@ async def test_what_is_no_record_closes_the_link_and_nothing_else(
         (Kind.CLOSE, b"[]"),
     ],
 )
-async def test_a_record_that_its_call_cannot_read_ends_that_call_and_no_other(
-    here: Service, kind: Kind, payload: bytes
-) -> None:
+async def test_an_unreadable_record_ends_its_own_call_alone(here: Service, kind: Kind, payload: bytes) -> None:
     async with link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         await live_call(dispatcher, "call-2", 2)
@@ -870,7 +868,7 @@ async def test_a_worker_is_published_and_kept_so(here: Service) -> None:
     await eventually(lambda: _is(here, WorkerState.READY))
 
 
-async def test_without_redis_calls_go_on_and_with_it_the_worker_is_back(redis_process: RedisProcess) -> None:
+async def test_calls_continue_without_redis_and_the_worker_returns(redis_process: RedisProcess) -> None:
     async with running(redis_process.url) as here, link_to(here.address) as dispatcher:
         await live_call(dispatcher, "call-1", 1)
         redis_process.kill()
@@ -891,7 +889,7 @@ async def test_a_worker_without_redis_is_ready_and_stops_all_the_same(redis_proc
         redis_process.kill()
 
 
-async def test_a_worker_whose_heartbeat_fails_is_unready_until_it_works(
+async def test_a_worker_is_unready_while_its_heartbeat_fails(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish = Registry.publish_worker
@@ -920,9 +918,7 @@ async def test_the_gauges_follow_the_calls(here: Service) -> None:
         await eventually(lambda: gauges.calls_active._value.get() == 0)
 
 
-async def test_a_heartbeat_that_fails_in_any_way_is_followed_by_the_next(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_heartbeat_is_followed_by_the_next(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "HEARTBEAT_SECONDS", 0.01)
     publish, tries = Registry.publish_worker, 0
 

@@ -1,6 +1,6 @@
-"""What the agent is told in one call: asked of a web service, or read from a file, and the call's data filled in.
+"""The agent's instructions for one call: from a web service or a file, with the call's data filled in.
 
-Nothing here ends a call: what cannot be had is logged, without secrets, and the next method is used.
+A failure does not end a call: it is logged without secrets, and the next method is used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NAME: Final = re.compile(r"[^\W\d]")
 
 
 class _NotLoadedError(DependencyError):
-    """Why there are no instructions, without anything secret; and whether to try again."""
+    """Instructions could not be loaded; the reason has no secrets."""
 
     def __init__(self, reason: str, *, again: bool = False) -> None:
         super().__init__(reason)
@@ -53,7 +53,7 @@ class _NotLoadedError(DependencyError):
 
 
 def http_client() -> aiohttp.ClientSession:
-    """The process's HTTP client for `fetch`: without cookies, as calls have nothing to do with each other."""
+    """Make the process's HTTP client for `fetch`; it has no cookies, because calls are independent."""
     connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
@@ -69,7 +69,7 @@ async def fetch(
 ) -> dict[str, Any]:
     """Ask the web service of OPENAI_URL_INSTRUCTIONS about a call.
 
-    Time-outs, lost connections and answers of 500 and above are tried once more.
+    Time-outs, lost connections and answers of 500 and above are retried once.
 
     Args:
         http: see `http_client`.
@@ -80,7 +80,7 @@ async def fetch(
         timeout_seconds: of each attempt.
 
     Returns:
-        The JSON object it answered, or the one in a list of one; {} where there is none. Text is `system`.
+        The JSON object of the answer, also from a list of one; {}: it has none. Text is `system`.
     """
     log = structlog.get_logger().bind(uuid=uuid)
     target = yarl.URL(url)
@@ -120,22 +120,22 @@ async def read(path: Path, *, uuid: str) -> str | None:
 def fill(text: str, *, uuid: str, metadata: Mapping[str, str], absent: set[str] | None = None) -> str:
     """Replace `{from}`, `{to}`, `{uuid}` and other names in braces by the call's data.
 
-    A name that the call has no value for becomes empty: else the agent says "from", in braces. Other braces stay,
-    because instructions hold JSON and patterns. A value is put on one line, and placeholders in it stay.
-    Filled, a text is at most `MAX_FILLED_CHARACTERS` long, or as long as it was before; the rest is cut off.
+    A name without a value is replaced by nothing, because the agent would otherwise say "from", in braces. Other
+    braces stay, because instructions have JSON and patterns. A value becomes one line, with its placeholders.
+    A filled text is truncated to `MAX_FILLED_CHARACTERS`, or to its former length if that is more.
 
     Args:
-        text: of instructions or of a welcome message.
-        uuid: of the call.
-        metadata: of the call.
-        absent: gets the names without a value.
+        text: instructions, or a welcome message.
+        uuid: id of the call.
+        metadata: metadata of the call.
+        absent: receives the names without a value.
     """
     lines = {name: " ".join(value.split()) for name, value in {**metadata, "uuid": uuid}.items()}
     values = {name: value[:MAX_VALUE_CHARACTERS] for name, value in lines.items()}
     limit = max(MAX_FILLED_CHARACTERS, len(text))
     pieces: list[str] = []
     length = end = 0
-    is_cut = False
+    is_truncated = False
     for found in _PLACEHOLDER.finditer(text):
         name = found[1]
         value = values.get(name)
@@ -145,17 +145,17 @@ def fill(text: str, *, uuid: str, metadata: Mapping[str, str], absent: set[str] 
             value = ""
             if absent is not None:
                 absent.add(name)
-        is_cut = is_cut or len(value) < len(lines.get(name, ""))
+        is_truncated = is_truncated or len(value) < len(lines.get(name, ""))
         pieces += (text[end : found.start()], value)
         length += found.start() - end + len(value)
         end = found.end()
         if length > limit:
             break
     filled = "".join((*pieces, text[end:]))
-    if is_cut or len(filled) > limit:
+    if is_truncated or len(filled) > limit:
         filled = filled[:limit]
         structlog.get_logger().warning(
-            "instructions were cut",
+            "instructions truncated",
             uuid=uuid,
             reason="the call's data makes them too long",
             characters=len(filled),
@@ -222,7 +222,7 @@ def _answer(body: bytes, charset: str) -> dict[str, Any]:
 
 
 def _text(body: bytes, charset: str) -> str:
-    """Return a body that is no JSON as text, unless nobody can have meant it as instructions."""
+    """Return a body other than JSON as text, unless it cannot be meant as instructions."""
     try:
         text = body.decode(charset).strip()
     except UnicodeError:
@@ -246,7 +246,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _read(path: Path) -> str:
-    # A pipe or a device could hold the thread for ever.
+    # A pipe or a device could block the thread without end.
     if not stat.S_ISREG(path.stat().st_mode):
         raise _NotLoadedError("it is not a file")
     with path.open("rb") as file:

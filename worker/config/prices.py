@@ -2,8 +2,8 @@
 
 The file is `prices.json` beside this module, or an operator's own (PRICES_FILE). Prices are in US dollars for a
 million tokens, as OpenAI publishes them. Some transcription models are priced by the minute of audio instead. A
-model has a price if the file names it, or has it as an alias (a dated snapshot) of one that it names. Nothing is
-guessed from names that look alike.
+model has a price if the file has its name, or has it as an alias (a dated snapshot) of another model. Similar
+names do not count.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ class Prices:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Prices:
-        """Reads an operator's file, or the one that comes with the service.
+        """Read an operator's file, or the one of this service.
 
         Raises:
-            SettingsError: the file cannot be read, or is not what it should be; in one line.
+            SettingsError: the file cannot be read, or is invalid; in one line.
         """
         file = path or PRICES_FILE
         try:
@@ -139,7 +139,7 @@ class Prices:
             raise SettingsError(f"PRICES_FILE={str(file)!r} is wrong: {problems}") from None
 
     def cost_usd(self, model: str, usage: Usage) -> float | None:
-        """What `usage` costs; None: the model has no price, which the log says once."""
+        """Return the cost of `usage`; None: the model has no price, which is logged once."""
         prices = self._models.get(model)
         if prices is None:
             self._name(model)

@@ -1,4 +1,4 @@
-"""The settings of one call, fixed when it opens: what Redis remembers of them, and what it may not."""
+"""The settings of one call, fixed when it opens: the part that Redis may store, and the secrets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CallProfile:
         has_own_key: the key came with the call, and its organization and project with it.
         key_origin: where the call's own key came from (`Origin`); None: it has none, or a former release made it.
         session: for `session.update`, in the shape of the GA dialect, without tools.
-        tools: definitions from the settings and for this call; those of the worker's own tools come on top.
+        tools: definitions from the settings and for this call, without the worker's own tools.
         welcome_message: said word for word when the call opens; None: the model greets in its own words.
         welcome_interruptible: whether the caller is listened to meanwhile.
         audio_format: on the connection, both ways.
@@ -146,8 +146,8 @@ class CallProfile:
         """Make the profile again, on any worker.
 
         Args:
-            record: of `to_record`. Fields of a newer release are ignored, missing ones have their defaults.
-            secrets: of `secrets`; without the call's own key that of the settings is used.
+            record: result of `to_record`. Fields of a newer release are ignored, missing ones have their defaults.
+            secrets: result of `secrets`; without the call's own key, the key of the settings is used.
             settings: of this process.
 
         Raises:

@@ -1,8 +1,8 @@
-"""Puts together the settings of one call.
+"""Loading of the settings of one call.
 
-From the weakest to the strongest: the variables, with the instructions that they lead to; OPENAI_SESSION; the
-answer of OPENAI_URL_INSTRUCTIONS; `provider_config` of AVR Core's `init`. Of the last two a field that is wrong
-costs itself and a warning: a caller is answered, if not in the voice that somebody misspelt.
+Four sources follow, from the weakest to the strongest: the variables with their instructions, OPENAI_SESSION, the
+answer of OPENAI_URL_INSTRUCTIONS, and `provider_config` of AVR Core's `init`. A wrong field of the last two is
+ignored and logged, because a call with a default voice is better than no call.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ async def load(
     provider_config: Mapping[str, Any],
     http: aiohttp.ClientSession,
 ) -> CallProfile:
-    """Put the profile of a call together. Takes up to 10 s where a web service is asked and does not answer.
+    """Load the profile of a call, within 10 s also if the web service does not answer.
 
     Args:
-        settings: of the process.
-        uuid: of the call.
-        metadata: of the call.
-        provider_config: of `init`: what the web service may answer, too.
+        settings: settings of the process.
+        uuid: id of the call.
+        metadata: metadata of the call.
+        provider_config: field of `init`, with the same fields as the web service's answer.
         http: see `instructions.http_client`.
     """
     answer: dict[str, Any] = {}
@@ -79,10 +79,10 @@ async def restored(
     provider_config: Mapping[str, Any],
     http: aiohttp.ClientSession,
 ) -> tuple[CallProfile, tuple[str, ...]]:
-    """Return a profile from Redis with its secrets, and the names of tools that are left out without theirs.
+    """Return a profile from Redis with its secrets, and the names of tools that lost their secrets.
 
-    Each secret is taken from where it came from: the settings, the web service, which is asked again, or the
-    `provider_config` that came with the caller's new connection. What the calls API brought is lost.
+    Each secret comes from its first source: the settings, the web service, which is asked again, or the
+    `provider_config` of the caller's new connection. Secrets that came by the calls API are lost.
     """
     log = structlog.get_logger().bind(uuid=uuid)
     wanted = {chosen.origins[name] for name in chosen.lost}
@@ -152,7 +152,7 @@ def _tools_in(given: Mapping[str, Any], source: str, settings: Settings, uuid: s
 
 
 def log_tools_changed(log: structlog.stdlib.BoundLogger, source: str, changes: Iterable[Change]) -> None:
-    """Log what was changed in a session because the API would refuse it: one line, the first tools by name."""
+    """Log in one line the changes of a session that the API would refuse, with the first tools by name."""
     told = function_tools.by_tool(changes)
     if told:
         shown = dict(itertools.islice(told.items(), MAX_SHOWN))
@@ -184,7 +184,7 @@ def _message(value: object) -> object:
 
 
 def _own_key(value: object) -> object:
-    """Take a key of the call's own; None if there is none."""
+    """Return the call's own key; None: it has none."""
     return api_key(value) if value else None
 
 
@@ -232,7 +232,7 @@ class ProfileDraft:
         return {tool_key(tool): tool for tool in self.session.get("tools", ())}
 
     def override(self, source: str, given: Any) -> None:
-        """Put what was given for this call over what is there, as far as it is right."""
+        """Override settings by the valid fields that were given for this call."""
         tools, key = self.session.get("tools"), self._own["api_key"]
         self._override(source, given)
         if self.session.get("tools") is not tools:
@@ -265,7 +265,7 @@ class ProfileDraft:
         log_tools_changed(self._log, source, changes)
 
     def profile(self, metadata: Mapping[str, str]) -> CallProfile:
-        """The finished profile."""
+        """Return the finished profile."""
         settings, own_key = self._settings, self._own["api_key"]
         tools = tuple(self.session.pop("tools", ()))
         self._fit_model()
@@ -293,7 +293,7 @@ class ProfileDraft:
         )
 
     def _merge_checked(self, given: object, wrong: list[Wrong]) -> list[Change]:
-        """Merge the fields that are right. Adds to `wrong`, and returns what was changed for the API."""
+        """Merge the valid fields, add others to `wrong`, and return the changes for the API."""
         if not isinstance(given, Mapping):
             wrong.append(Wrong("session", "must be an object"))
             return []
@@ -316,14 +316,14 @@ class ProfileDraft:
         self._has_unrelated_model = True
 
     def _fit_model(self) -> None:
-        """Leave out what the model would refuse: it may be another than that of the settings."""
+        """Remove fields that the model would refuse, because it may differ from the model of the settings."""
         if not dialect.choose(self._settings.openai_base_url, self._model).has_temperature:
             self.session.pop("temperature", None)
         if models.cannot_reason(self._model):
             self.session.pop("reasoning", None)
 
     def _one_format(self) -> AudioFormat:
-        """The format of both directions: the worker has one for a call."""
+        """Return the format of both directions, of which a call has one."""
         sides = [self.session["audio"][side] for side in ("input", "output")]
         types = {side.get("format", {}).get("type") for side in sides}
         chosen = self._settings.openai_audio_format

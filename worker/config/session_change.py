@@ -1,7 +1,8 @@
-"""A change of the running session by the calls API: checked before the Realtime API hears of it.
+"""A change of the running session by the calls API, checked before it is sent to the Realtime API.
 
-An API that accepts a wrong field costs the call its next session. So a body is refused as a whole, and the answer
-names the fields, the types of their values, and what is allowed; never the values, which may be secrets.
+A wrong field that the API accepts would make the call's next session fail. A body with a wrong field is therefore
+refused as a whole. The answer has the fields, the types of their values, and the allowed values. It never has the
+values, which may be secrets.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ class ChangeRefused(PeerError):
 def checked(
     body: Mapping[str, Any], chosen: CallProfile, own_tools: Collection[str]
 ) -> tuple[dict[str, Any], list[Change]]:
-    """Return a change in the GA shape, with values as they are sent, and what was changed in its tools.
+    """Return a change in the GA shape with its final values, and the changes of its tools.
 
     Args:
-        body: of `POST /calls/{uuid}/session`.
+        body: body of `POST /calls/{uuid}/session`.
         chosen: the call's settings.
         own_tools: names of the worker's own tools.
 

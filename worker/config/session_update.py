@@ -20,10 +20,10 @@ FORMATS: Final[dict[AudioFormat, dict[str, Any]]] = {
 
 
 def session_object(settings: Settings) -> dict[str, Any]:
-    """The `session` object for these settings; see `openai.types.realtime.RealtimeSessionCreateRequest`.
+    """Return the `session` object for these settings; see `openai.types.realtime.RealtimeSessionCreateRequest`.
 
-    Without tools. What is not set is left out. `OPENAI_SESSION`, and instructions that are loaded per call, come
-    later: `worker.config.profile`.
+    It has no tools and no unset fields. `worker.config.profile` adds `OPENAI_SESSION`, and instructions that are
+    loaded per call.
     """
     session = {
         "type": "realtime",

@@ -1,7 +1,7 @@
-"""Repairs the events of services that leave out, repeat or reorder what OpenAI's Realtime API sends.
+"""Repair of events of services that omit, repeat or reorder events of OpenAI's Realtime API.
 
-The session relies on the order of the GA dialect: an item is announced, then its parts come, then the response is
-done; a turn is committed before its transcript comes; a function call comes once, in `response.output_item.done`.
+The session relies on the order of the GA dialect. An item is announced before its parts, and its response is done
+after them. A turn is committed before its transcript. A function call comes once, in `response.output_item.done`.
 Services with the same protocol deviate from that (LocalAI, xAI, Azure, proxies). Here each event becomes the
 events, none or more, that OpenAI would have sent.
 """
@@ -57,7 +57,7 @@ class EventRepair:
         self._texts: OrderedDict[str, dict[int, str]] = OrderedDict()
         self._called: OrderedDict[str, None] = OrderedDict()
         self._remote_ended: OrderedDict[str, None] = OrderedDict()
-        # Of the responses under way: the item that is being spoken, items whose audio goes on, finished arguments.
+        # Of active responses: the item that is being spoken, items with unfinished audio, complete arguments.
         self._item_of: dict[str, str] = {}
         self._sounding: dict[str, set[str]] = {}
         self._arguments: dict[str, list[Event]] = {}
@@ -65,7 +65,7 @@ class EventRepair:
         self._held: tuple[Event, float] | None = None
 
     def feed(self, event: Event, now_seconds: float) -> list[Event]:
-        """The events that this one stands for.
+        """Return the events that OpenAI would have sent in place of this one.
 
         Raises:
             KeyError, TypeError, AttributeError: the event has not the shape of its type.
@@ -126,7 +126,7 @@ class EventRepair:
             self._sounding.get(response_id, set()).discard(item_id)
             return [*announced, *self._release_if_complete()]
         elif kind == "response.output_audio_transcript.done":
-            # The text of an item is that of all its parts.
+            # The text of an item is the text of all its parts.
             texts = self._texts.setdefault(item_id, {})
             while len(self._texts) > MAX_KNOWN:
                 self._texts.popitem(last=False)
@@ -285,7 +285,7 @@ class EventRepair:
         item_id = event.get("item_id") or next(reversed(self._committed), "") or self._turn_id
         _check_ids(item_id)
         event["item_id"] = item_id
-        # The transcript of a turn that is not committed yet; any other one is of an item that nobody knows.
+        # The transcript belongs to a turn that is not committed yet. Otherwise its item is unknown.
         return [*(self._late_commit(item_id, None) if self._turn_is_open else ()), event]
 
     def _late_commit(self, item_id: str, previous_item_id: str | None) -> list[Event]:
@@ -298,7 +298,7 @@ class EventRepair:
     # Tools of MCP servers
 
     def _remote_result(self, item: Event) -> list[Event]:
-        """An item that shows its output, or its error, has ended."""
+        """Return the end of a remote call whose item has an output or an error."""
         if item.get("output") is None and item.get("error") is None:
             return []
         return self._remote_end({"type": "response.mcp_call.completed", "item_id": item["id"]}, 0.0)

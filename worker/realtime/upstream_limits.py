@@ -122,7 +122,7 @@ class UpstreamLimits:
 
     @property
     def held_until_seconds(self) -> float:
-        """The end of the pause that the API asked for; in the past if there is no pause."""
+        """Return the end of the pause that the API asked for; a past time: no pause."""
         return self._not_before_seconds
 
     def may_send(self, now_seconds: float, *, repeat: bool) -> bool:

@@ -101,10 +101,10 @@ class Upstream:
             await asyncio.sleep(PERMISSION_SECONDS * random.uniform(0.8, 1.2))
         return repeat
 
-    # What is sent
+    # Events for the API
 
     def send(self, event: dict[str, Any]) -> None:
-        """Send an event of the GA dialect; one that cannot be encoded is counted, and dropped."""
+        """Send an event of the GA dialect; count and drop an event that cannot be encoded."""
         if self._connection is None:
             return
         try:
@@ -143,7 +143,7 @@ class Upstream:
         self._connection = None
 
     def discard(self) -> None:
-        """Cut off a connection on which there is no session."""
+        """Abort a connection that has no session."""
         if self._connection is not None:
             self._connection.abort()
             self._connection = None

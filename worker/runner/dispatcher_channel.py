@@ -41,7 +41,7 @@ class DispatcherChannel:
         self._log = structlog.get_logger().bind(uuid=uuid)
         self._encoder = RecordEncoder(uuid)
         self._channel = Channel(number, transmit, self._encoder.encode)
-        # Transcripts that were sent to no dispatcher: one that takes over is told them, once.
+        # Transcripts that no dispatcher has received. A dispatcher that takes over gets each of them once.
         self._untold: deque[wire.Transcript] = deque(maxlen=MAX_UNTOLD)
 
     @property
@@ -58,7 +58,7 @@ class DispatcherChannel:
         self._channel.send(record)
 
     def send_of_session(self, record: wire.Record) -> None:
-        """Send a record of the session's; one that cannot be encoded is counted, and dropped."""
+        """Send a record of the session; count and drop a record that cannot be encoded."""
         try:
             self._channel.send(record)
         except ValueError as error:
@@ -69,14 +69,14 @@ class DispatcherChannel:
         if self._channel.state is ChannelState.BROKEN and isinstance(record, wire.Transcript):
             self._untold.append(record)
 
-    def send_untold(self) -> None:
-        """Tell the transcripts that were sent to no dispatcher."""
+    def send_pending_transcripts(self) -> None:
+        """Send the transcripts that no dispatcher has received."""
         untold, self._untold = self._untold, deque(maxlen=MAX_UNTOLD)
         for record in untold:
             self._channel.send(record)
 
-    def part(self, reason: str) -> None:
-        """Tell the dispatcher that the call is not here any more, and send nothing from now on."""
+    def leave(self, reason: str) -> None:
+        """Report that the call is not here any more, and send nothing from now on."""
         self._channel.send_uncounted(wire.Close(reason))
         self._channel.broke()
 

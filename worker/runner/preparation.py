@@ -130,5 +130,5 @@ class Preparation:
         try:
             return CallProfile.from_record(remembered.record, remembered.secrets, self._resources.settings)
         except (TypeError, ValueError, LookupError):
-            self._log.warning("the settings of a call were not understood, and are put together again")
+            self._log.warning("settings of a call are invalid, and are loaded again")
             return None

@@ -113,7 +113,7 @@ class SessionHost:
     def tick(self, now_seconds: float) -> None:
         """Look at the session's clocks."""
         read_seconds = self._upstream.read_seconds(now_seconds)
-        self.tell(lambda session, _: session.tick(now_seconds, read_seconds))
+        self.handle(lambda session, _: session.tick(now_seconds, read_seconds))
 
     def suspend(self) -> None:
         """Read nothing of the API's until `resume`."""
@@ -145,7 +145,7 @@ class SessionHost:
         except ChangeRefused as error:
             self._watchers.answer(number, 400, {"error": str(error)})
             return
-        self.tell(lambda session, now: session.command(number, command.action, body, now))
+        self.handle(lambda session, now: session.command(number, command.action, body, now))
 
     def unwatch(self, send: Send) -> None:
         """Forget the watchers of a link that is gone."""
@@ -175,7 +175,7 @@ class SessionHost:
         except IllegalTransition as error:
             self._recover(session, error)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
-            # An event of another shape than the API's, or nested without end: it is lost, the call goes on.
+            # The event has another shape than the API's, or is nested too deeply. It is dropped.
             self._metrics.upstream_errors.inc(BadInput.EVENT)
             # Redacted before it is truncated: a part of a secret would not be known.
             reason = redact(repr(error), self.opening.uuid)[:200]
@@ -192,22 +192,22 @@ class SessionHost:
     def upstream_writable(self) -> None:
         """Send again: the API reads."""
         self._upstream.writable()
-        self.tell(lambda session, now: session.upstream_writable(now))
+        self.handle(lambda session, now: session.upstream_writable(now))
 
     def connection_lost(self, reason: str) -> None:
         """Go on without the connection, which is gone."""
         self._upstream.lost()
-        self.tell(lambda session, now: session.connection_lost(reason, now))
+        self.handle(lambda session, now: session.connection_lost(reason, now))
 
     # The session
 
-    def tell(self, tell: Callable[[Session, float], None]) -> None:
+    def handle(self, event: Callable[[Session, float], None]) -> None:
         """Tell the session, if there is one, what happens, and carry out its actions."""
         session = self.session
         if session is None:
             return
         try:
-            tell(session, time.monotonic())
+            event(session, time.monotonic())
         except IllegalTransition as error:
             self._recover(session, error)
         self.act()
@@ -236,7 +236,7 @@ class SessionHost:
                 self._upstream.send(event)
             case actions.Measurement():
                 self._usage.measured(action)
-                self._tell_changed_figures()
+                self._send_changed_figures()
             case actions.Happened(happened):
                 self._watchers.show(happened)
             case actions.RunTool(call_id, name, arguments):
@@ -248,13 +248,13 @@ class SessionHost:
                 self._begin_task(self._connect(delay_seconds), "connect")
             case actions.Used(usage):
                 self._usage.tokens(self._profile_now.model, usage)
-                self._tell_changed_figures()
+                self._send_changed_figures()
             case actions.Transcribed(transcription):
                 self._usage.transcription(self._profile_now.transcription_model, transcription)
-                self._tell_changed_figures()
+                self._send_changed_figures()
             case actions.Configured(changed):
                 self.preparation.changed(changed)
-                self.tell_profile()
+                self.send_profile()
             case actions.Released(reason, message):
                 self._owner.session_released(reason, message)
             case actions.Ended(outcome, reason):
@@ -269,7 +269,7 @@ class SessionHost:
         """Make the session from tools, instructions, and what AVR Core wants of this call."""
         try:
             profile = await self.preparation.load()
-            self.tell_profile()
+            self.send_profile()
             self._figures.speaks(profile.model, profile.voice)
             config = self.preparation.config()
             self._upstream.prepare(profile)
@@ -283,9 +283,9 @@ class SessionHost:
             return
         self.session = session
         self._owner.session_made()
-        self.tell(lambda made, _: self.early.replay(made, time.monotonic))
+        self.handle(lambda made, _: self.early.replay(made, time.monotonic))
 
-    def tell_profile(self) -> None:
+    def send_profile(self) -> None:
         """Have the dispatcher remember the call's settings."""
         try:
             self._channel.send(self.preparation.record())
@@ -293,26 +293,26 @@ class SessionHost:
             # The worker that takes the call over puts the settings together again.
             self._log.warning("settings too long to be remembered", reason=str(error))
 
-    def tell_figures(self) -> None:
+    def send_figures(self) -> None:
         """Have the dispatcher know what the session has measured and used, for the call's record."""
         self._channel.send(self._figures.take())
 
-    def _tell_changed_figures(self) -> None:
+    def _send_changed_figures(self) -> None:
         if self._figures.is_changed:
-            self.tell_figures()
+            self.send_figures()
 
     async def _connect(self, delay_seconds: float) -> None:
         try:
             repeat = await self._upstream.open(delay_seconds)
         except UpstreamError as error:
             failed = error
-            self.tell(lambda session, now: session.connect_failed(failed, now))
+            self.handle(lambda session, now: session.connect_failed(failed, now))
         except Exception:
-            # Nothing waits for this task: a call that it left behind would hang for ever.
+            # Nothing waits for this task, so a failure must end the call here.
             self._log.exception("connecting failed")
-            self.tell(lambda session, _: session.stopped("internal error"))
+            self.handle(lambda session, _: session.stopped("internal error"))
         else:
-            self.tell(lambda session, now: session.connected(now, repeat=repeat))
+            self.handle(lambda session, now: session.connected(now, repeat=repeat))
 
     # Tools
 
@@ -325,18 +325,18 @@ class SessionHost:
 
     def _tool_done(self, call_id: str, output: str, lost: bool) -> None:
         if not self._owner.has_ended:
-            self._tell_changed_figures()
+            self._send_changed_figures()
         if self.session is not None:
-            self.tell(lambda session, now: session.tool_done(call_id, output, now, lost=lost))
+            self.handle(lambda session, now: session.tool_done(call_id, output, now, lost=lost))
         elif not self._owner.has_ended:
             self.early.tool_done(call_id, output, lost)
 
     def _recover(self, session: Session, error: IllegalTransition) -> None:
-        """Have the call go on in another session after a fault of our own, or end it after the third one."""
+        """Continue the call in another session after a fault of this service; end it after the third one."""
         self.recoveries += 1
         self._metrics.illegal_transitions.inc()
         again = self.recoveries <= MAX_RECOVERIES
-        effect = "the call goes on in another session" if again else "the call ends"
+        effect = "the call continues in another session" if again else "the call ends"
         self._log.error(
             "illegal transition", machine=error.machine, state=error.state, event_name=error.event, effect=effect
         )

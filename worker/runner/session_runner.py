@@ -21,9 +21,9 @@ from worker.runner.watchers import Send
 from worker.session.hang_up import HangUp
 from worker.tools.running_tools import RunningTools
 
-# A call whose dispatcher is gone is kept for the caller to come back, and a little longer than a dispatcher does.
+# Extra time for which a call without a dispatcher is kept, beyond the dispatcher's own wait for the caller.
 KEPT_LONGER_SECONDS = 5.0
-# After a stall of this process a call is kept for this time, for its dispatcher to say that it still has it.
+# Maximum wait after a stall of this process for a dispatcher to confirm its call.
 CONFIRM_SECONDS = 1.0
 
 
@@ -36,8 +36,8 @@ class Calls(Interface):
     def released(self, call: SessionRunner) -> None:
         """Keep a call that has no session here now, until another session has it."""
 
-    def going(self, call: SessionRunner) -> None:
-        """Have this session take over from older ones of its call, which then let go."""
+    def taking_over(self, call: SessionRunner) -> None:
+        """Let this session take over from older ones of its call, which then end."""
 
 
 class SessionRunner:
@@ -75,7 +75,7 @@ class SessionRunner:
         # Since when, and why, a session that released its call rests.
         self._rest: tuple[float, str] = (0.0, "")
         # Of earlier sessions of the call on this worker.
-        self._hang_up_order: HangUp | None = None
+        self._requested_hang_up: HangUp | None = None
         self._relay_in = RelayTimer(resources.metrics.relay_in)
 
     def begin(self) -> None:
@@ -101,12 +101,12 @@ class SessionRunner:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The metadata that AVR Core's URL brought."""
+        """Return the metadata of AVR Core's URL."""
         return self._host.opening.metadata
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it goes on."""
+        """Whether the call has ended here."""
         return self.state is RunnerState.ENDED
 
     @property
@@ -116,12 +116,12 @@ class SessionRunner:
 
     @property
     def is_standby(self) -> bool:
-        """Whether the call has another session, until this one is told to go on."""
+        """Whether this session stands by, because another one has the call."""
         return self._host.opening.restore and (self._host.checkpoint is None or self._host.checkpoint.standby)
 
     @property
     def is_attachable(self) -> bool:
-        """Whether another dispatcher can go on with this session."""
+        """Whether another dispatcher can attach to this session."""
         return not self.has_ended and not self.is_standby and not self.is_resting
 
     @property
@@ -181,39 +181,41 @@ class SessionRunner:
         elif self.is_resting:
             return
         elif kind in _MEMORY:
-            go = self._host.preparation.memory.record(kind, payload)
-            if go is not None:
-                self._go(go)
+            resume = self._host.preparation.memory.record(kind, payload)
+            if resume is not None:
+                self._resume(resume)
         elif self._host.session is None:
             self._host.early.record(kind, payload)
         else:
-            self._host.tell(lambda session, now: session.record(kind, payload, now))
+            self._host.handle(lambda session, now: session.record(kind, payload, now))
 
-    def _go(self, go: wire.Resume) -> None:
+    def _resume(self, resume: wire.Resume) -> None:
         """Take the call, or stand by: the memory is complete."""
-        if not go.standby:
-            self._calls.going(self)
+        if not resume.standby:
+            self._calls.taking_over(self)
         # All tools that run have been taken over: this session has begun none yet.
-        checkpoint = self._host.preparation.memory.take(go, frozenset(self._host.tools.tasks), self._hang_up_order)
+        checkpoint = self._host.preparation.memory.take(
+            resume, frozenset(self._host.tools.tasks), self._requested_hang_up
+        )
         first, self._host.checkpoint = self._host.checkpoint is None, checkpoint
-        if go.reason and not go.standby:
-            self._resources.metrics.reconnects[_RECONNECTS.get(go.reason, ReconnectReason.REPIN)].inc()
+        if resume.reason and not resume.standby:
+            self._resources.metrics.reconnects[_RECONNECTS.get(resume.reason, ReconnectReason.REPIN)].inc()
         if self._host.session is not None:
             changed = self._host.preparation.changed_session()
-            self._host.tell(lambda session, now: session.go(checkpoint, now, changed))
+            self._host.handle(lambda session, now: session.take_call(checkpoint, now, changed))
         elif first:
             self._host.prepare()
 
     @property
-    def hang_up_order(self) -> HangUp | None:
+    def requested_hang_up(self) -> HangUp | None:
         """Why a session of the call on this worker has ordered a hang-up; empty: none has."""
-        ordered = None if self._host.session is None else self._host.session.hang_up_order
-        return ordered or self._hang_up_order
+        ordered = None if self._host.session is None else self._host.session.requested_hang_up
+        return ordered or self._requested_hang_up
 
     def take_over(self, older: SessionRunner) -> None:
         """Take over what an older session of the call, which may have ended, still has to do."""
         older.tools.hand_over(self.tools)
-        self._hang_up_order = self._hang_up_order or older.hang_up_order
+        self._requested_hang_up = self._requested_hang_up or older.requested_hang_up
         self._host.recoveries = max(self._host.recoveries, older._host.recoveries)
 
     # The link, and its loss
@@ -239,19 +241,19 @@ class SessionRunner:
             self._host.resume()
 
     def attach(self, opening: wire.Open, channel: int, transmit: Transmit) -> None:
-        """Tell another dispatcher, which has the caller now, everything, and go on."""
+        """Attach another dispatcher that has the caller now, and send it the call's state."""
         self._channel.change(channel, transmit)
         self._host.opening = dataclasses.replace(self._host.opening, epoch=opening.epoch)
         early_position = self._host.early.position_samples
         position = early_position if self._host.session is None else self._host.session.next_position_samples
         self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position))
         if self._host.preparation.profile is not None:
-            self._host.tell_profile()
-        self._host.tell_figures()
-        self._host.tell(lambda session, now: session.attached(opening, now))
-        self._channel.send_untold()
+            self._host.send_profile()
+        self._host.send_figures()
+        self._host.handle(lambda session, now: session.attached(opening, now))
+        self._channel.send_pending_transcripts()
         if self.is_resting:
-            # That dispatcher knows the call now, and has it go on in another session.
+            # The dispatcher knows the call now, and continues it in another session.
             _, reason = self._rest
             self._rest = (time.monotonic(), reason)
             told = wire.Reason.DRAIN if reason == wire.Reason.DRAIN else wire.Reason.DROPPED
@@ -276,13 +278,13 @@ class SessionRunner:
 
     def move(self, reason: wire.Reason, seconds: float) -> None:
         """Have the call leave this worker within a time."""
-        self._host.tell(lambda session, now: session.move(reason, seconds, now))
+        self._host.handle(lambda session, now: session.move(reason, seconds, now))
 
     def release(self, reason: wire.Reason) -> None:
         """Have the call leave this worker now."""
         message = "the worker is stopping"
         if self._host.session is not None:
-            self._host.tell(lambda session, _: session.release(reason, message))
+            self._host.handle(lambda session, _: session.release(reason, message))
         elif not self.has_ended:
             self._channel.send(wire.Released(reason.value, message))
             self.session_ended(wire.Outcome.COMPLETED, message)
@@ -297,17 +299,17 @@ class SessionRunner:
             # Suspended: another worker has the call, and the waiting actions are not to be carried out.
             self.session_ended(wire.Outcome.FAILED, reason)
         else:
-            self._host.tell(lambda session, _: session.dispatcher_lost())
+            self._host.handle(lambda session, _: session.dispatcher_lost())
 
-    def let_go(self, reason: str) -> None:
-        """Tell the dispatcher that another session has the call, and nothing more."""
-        self._channel.part(reason)
+    def end_superseded(self, reason: str) -> None:
+        """End this session, because another one has the call."""
+        self._channel.leave(reason)
         self.session_ended(wire.Outcome.COMPLETED, reason)
 
     def stop(self, reason: str) -> None:
         """End the call from this side."""
         if self._host.session is not None:
-            self._host.tell(lambda session, _: session.stopped(reason))
+            self._host.handle(lambda session, _: session.stopped(reason))
         elif not self.has_ended:
             self._channel.send(wire.Ended(wire.Outcome.FAILED.value, reason, wire.EndReason.INTERNAL.value))
             self.session_ended(wire.Outcome.FAILED, reason)
@@ -345,7 +347,7 @@ class SessionRunner:
         self._calls.released(self)
 
     def session_ended(self, outcome: wire.Outcome, reason: str) -> None:
-        """End the call on this worker: nothing of it goes on."""
+        """End the call on this worker."""
         if self.has_ended:
             return
         if not self.is_resting:

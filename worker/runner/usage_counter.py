@@ -1,4 +1,4 @@
-"""Counts what the calls of a worker use and cost, and what their sessions measure."""
+"""Counter of the tokens, costs and measurements of a worker's sessions."""
 
 from __future__ import annotations
 

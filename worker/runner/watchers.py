@@ -27,7 +27,7 @@ class Watchers:
         self._commands = 0
 
     def command(self, command: wire.Command, send: Send, *, has_session: bool) -> int | None:
-        """Answer a command that needs no session; returns a number for one that the session is to answer."""
+        """Answer a command that needs no session; return a number for one that the session must answer."""
         if command.action == "watch" and len(self._watchers) < MAX_WATCHERS:
             self._watchers[command.number, send] = None
             send(wire.encode(wire.Result(command.number, 200), 0))

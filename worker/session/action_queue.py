@@ -1,4 +1,4 @@
-"""Where the parts of a session put what they want done."""
+"""Queue of the actions of one session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ActionQueue:
         self.uuid = uuid
 
     def upstream(self, event: dict[str, Any]) -> None:
-        """Send an event of the GA dialect to the API; nobody may change it afterwards."""
+        """Send an event of the GA dialect to the API; it must not be changed afterwards."""
         self.actions.append(ToUpstream(event))
 
     def dispatcher(self, records: Iterable[wire.Record]) -> None:
@@ -41,6 +41,6 @@ class ActionQueue:
     def happened(self, kind: str, **fields: Any) -> None:
         """Show something to the watchers of the call."""
         shown = {
-            name: truncation.cut(value) if isinstance(value, str) else value for name, value in fields.items()
+            name: truncation.truncate(value) if isinstance(value, str) else value for name, value in fields.items()
         }
         self.actions.append(Happened({"type": kind, **shown}))

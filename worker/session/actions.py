@@ -70,7 +70,7 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """Show an event to the watchers of the call; it may hold what was said."""
+    """Show an event to the watchers of the call; it may have texts of the conversation."""
 
     event: dict[str, Any]
 
@@ -138,7 +138,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Close the Realtime connection, because the call goes on in another session; always the last action.
+    """Close the Realtime connection, because another session continues the call; always the last action.
 
     Attributes:
         reason: a `Reason` of the link.

@@ -1,9 +1,9 @@
-"""The hand-over of a call to another session: asked for, permitted by the dispatcher, done at a quiet moment.
+"""The hand-over of a call to another session: requested, permitted by the dispatcher, done at a quiet moment.
 
     HOLDING ──move, or RELEASE that is revoked──▶ ASKED ◀──revoked, or another dispatcher──┐
        └───────────────RELEASE──────────────────────┴──RELEASE──▶ PERMITTED ───────────────┘
 
-From ASKED and PERMITTED the session lets go at the latest at its deadline; from PERMITTED also at a quiet moment.
+The session releases the call at its deadline at the latest; from PERMITTED also at a quiet moment.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from worker.session.lifecycle import Lifecycle
 from worker.session.parts import SessionParts
 from worker.session.states import State
 
-# A session that is asked for a move lets go by itself when so much of its allowed time is over: 59 of 55 minutes.
+# Part of the allowed time after which a session releases the call by itself: 59 of 55 minutes.
 FORCE_AT: Final = 59 / 55
-# Of a session's own limit (`expires_at`), the part after which it is replaced: 55 of 60 minutes.
+# Part of a session's limit (`expires_at`) after which it is replaced: 55 of 60 minutes.
 ROLLOVER_PART: Final = 55 / 60
-# The other session needs this time to be made, where the allowed time is set to seconds.
+# Minimum allowed time, in which the other session can be opened.
 ROLLOVER_LEAST_SECONDS: Final = 5.0
 
 
 class HandOverState(Enum):
-    """How far a hand-over is."""
+    """State of a hand-over."""
 
     HOLDING = "holding"
     ASKED = "asked"
@@ -64,8 +64,8 @@ class HandOver:
     """The hand-over of one session's call.
 
     Attributes:
-        state: see the module.
-        is_detached: there is no link, so no dispatcher could give the call to another session.
+        state: state of the hand-over.
+        is_detached: no dispatcher has a link to the session, so none could move the call.
     """
 
     def __init__(self, parts: SessionParts, life: Lifecycle) -> None:
@@ -99,7 +99,7 @@ class HandOver:
         self._advance(HandOverEvent.ANOTHER_DISPATCHER)
 
     def ask_again(self, now_seconds: float) -> None:
-        """Tell another dispatcher that the call is to move."""
+        """Ask another dispatcher for the pending move."""
         if self._reason:
             self._ask(self._reason, self._deadline_seconds - now_seconds)
 

@@ -23,9 +23,9 @@ class ItemEvents:
         self._parts = parts
 
     def insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> Item:
-        """Insert an item that the session has made, behind the one that the event names."""
+        """Insert an item of the session after the item that the event names."""
         parts = self._parts
-        behind = parts.replay.behind(event.get("previous_item_id"))
+        behind = parts.replay.predecessor(event.get("previous_item_id"))
         item = parts.conversation.insert(checked_id(item_id), role, behind)
         parts.replay.made(item.item_id)
         if item.role is Role.USER:
@@ -33,9 +33,9 @@ class ItemEvents:
         return item
 
     def added(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Insert an item that was added to the session, unless it was brought there."""
+        """Insert an item that was added to the session, unless it was replayed there."""
         parts, item = self._parts, event["item"]
-        if parts.replay.brought(item["id"]):
+        if parts.replay.has_replayed(item["id"]):
             return
         role = None
         if item["type"] == "message":
@@ -76,7 +76,7 @@ class ItemEvents:
         parts.out.report(Metric.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
     def rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take what the account has left."""
+        """Take the remaining rate limits of the account."""
         parts = self._parts
         for limit in event["rate_limits"]:
             if not isinstance(limit, dict):

@@ -9,7 +9,7 @@ from worker.session.hang_up import HangUp
 from worker.session.parts import SessionParts
 from worker.session.states import SessionEvent, State, next_state
 
-HANG_UP_ORDER = "hang-up"
+HANG_UP_ID = "hang-up"
 
 
 class Lifecycle:
@@ -17,19 +17,19 @@ class Lifecycle:
 
     Attributes:
         state: see `worker/session/states.py`.
-        hang_up_order: the hang-up that this session has ordered; None: it has ordered none.
+        requested_hang_up: the hang-up that this session has ordered; None: it has ordered none.
         ignored: events and records of peers without an effect: of unknown types, or after the end.
     """
 
     def __init__(self, parts: SessionParts) -> None:
         self.state = State.CONNECTING
-        self.hang_up_order: HangUp | None = None
+        self.requested_hang_up: HangUp | None = None
         self.ignored = 0
         self._parts = parts
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of the session goes on."""
+        """Whether the session has ended."""
         return self.state is State.ENDED
 
     def ignores_peers(self) -> bool:
@@ -48,14 +48,14 @@ class Lifecycle:
         self.state = next_state(self.state, event)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session: the call goes on in another one."""
+        """Give up the session; another one continues the call."""
         if self.state is State.ENDED:
             return
         parts = self._parts
-        parts.answers.leave_sayings()
+        parts.answers.note_owed_texts()
         parts.memory_writer.write()
         # Orders that wait behind unsent words: the dispatcher keeps them from here on.
-        for order in parts.agent.waiting_orders:
+        for order in parts.agent.waiting_commands:
             parts.out.record(order)
         parts.out.record(wire.Released(reason, message))
         self._close(SessionEvent.RELEASED)
@@ -83,11 +83,11 @@ class Lifecycle:
         parts = self._parts
         if parts.calls.has_transferred:
             self.end(Outcome.COMPLETED, order.text, EndReason.TRANSFERRED)
-        elif repeat or (self.state is not State.ENDED and self.hang_up_order is None):
-            self.hang_up_order = order
+        elif repeat or (self.state is not State.ENDED and self.requested_hang_up is None):
+            self.requested_hang_up = order
             parts.log.info("hanging up", reason=order.text)
             action, reason = wire.TelephonyAction.HANG_UP.value, order.reason.value
-            parts.agent.order(wire.TelephonyCommand(HANG_UP_ORDER, action, end_reason=reason))
+            parts.agent.send_command(wire.TelephonyCommand(HANG_UP_ID, action, end_reason=reason))
 
     def _close(self, event: SessionEvent) -> None:
         self.advance(event)

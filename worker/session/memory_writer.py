@@ -1,4 +1,4 @@
-"""Tells the dispatcher what to remember: items as they change, and which of the caller's audio is not text yet."""
+"""Reports of the call's memory to the dispatcher: changed items, and the end of the finished audio."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from worker.session.memory.conversation import Conversation
 
 # The dispatcher keeps this much of the caller's silence, which may be the beginning of a word.
 KEPT_SILENCE_SAMPLES = LOW_RATE_HZ
-# Audio that was heard again when the session began is recognized as speech within this time.
+# Time within which the API recognizes speech in the audio that was replayed to it at the beginning.
 SETTLE_SECONDS = 3.0
-# Positions of the caller's audio by the time at which they went to the API: of a minute.
+# Maximum known positions of the caller's audio by the time of sending: a minute of them.
 MAX_PASSED = 300
 
 
 class MemoryWriter:
-    """The memory writer of one session.
+    """Memory writer of one session.
 
     Attributes:
-        speaking: the caller is saying something.
+        speaking: the caller is speaking.
         finished_samples: audio before this position of the call need not be kept.
     """
 
@@ -37,41 +37,41 @@ class MemoryWriter:
         self._passed: deque[tuple[float, int]] = deque(maxlen=MAX_PASSED)
 
     def write(self) -> None:
-        """Tell the items of the conversation that have changed."""
+        """Report the changed items of the conversation."""
         for record in self._conversation.take_changes():
             self._remember(record)
 
     def write_all(self) -> None:
-        """Tell all items to a dispatcher that knows none."""
+        """Report all items to a dispatcher that has none."""
         for record in self._conversation.everything():
             self._remember(record)
         self.finished(self.finished_samples)
 
     def _remember(self, record: wire.ItemUpdate) -> None:
-        # The dispatcher writes it to Redis, and does not know the secrets that workers alone read.
+        # Secrets are removed here, because the dispatcher writes the item to Redis, and lacks workers' secrets.
         item = all_without_known(record.item, self._outbox.uuid)
         self._outbox.record(dataclasses.replace(record, item=item))
 
     def finished(self, position_samples: int) -> None:
-        """Tell that the caller's audio up to this position is text, or silence."""
+        """Report that the caller's audio up to this position has a transcript, or is silence."""
         self.finished_samples = max(self.finished_samples, position_samples)
         self._outbox.record(wire.Finished(self.finished_samples, self.speaking))
 
     def spoke(self, speaking: bool) -> None:
-        """Tell that the caller begins or stops speaking."""
+        """Report that the caller begins or stops speaking."""
         self.speaking = speaking
         self.finished(self.finished_samples)
 
     def finish_silence(
         self, position_samples: int, live_seconds: float, now_seconds: float, heard_seconds: float
     ) -> None:
-        """Let the dispatcher forget silence but its last second, while the API hears no speech in it.
+        """Report silence as finished, except for its last second, while the API reports no speech.
 
         Args:
-            position_samples: of the caller's audio that comes next.
-            live_seconds: how long there has been a session.
-            now_seconds: when.
-            heard_seconds: what was sent to the API before this time has been read there.
+            position_samples: position of the caller's next audio.
+            live_seconds: time since the session went live.
+            now_seconds: the time.
+            heard_seconds: the API has read all audio that was sent before this time.
         """
         self._passed.append((now_seconds, position_samples))
         while len(self._passed) > 1 and self._passed[1][0] <= heard_seconds:

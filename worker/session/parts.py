@@ -27,16 +27,16 @@ from worker.session.session_updates import SessionUpdates
 
 
 def local_vad(config: SessionConfig, silence_ms: int) -> LocalVad:
-    """Make a detector of this side's, for turns that the API does not find."""
+    """Make a local voice detector, for turns that the API does not find."""
     threshold = DEFAULT_THRESHOLD if config.local_threshold is None else config.local_threshold
     return LocalVad(threshold=threshold, silence_ms=silence_ms)
 
 
 class ItemIds:
-    """Makes ids of the items that this side puts into a conversation.
+    """Maker of ids for items that this service adds to a conversation.
 
     Attributes:
-        epoch: of the session: items of two sessions of a call have different ids.
+        epoch: epoch of the session, so that items of two sessions of a call have different ids.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -44,7 +44,7 @@ class ItemIds:
         self._made = 0
 
     def new(self) -> str:
-        """Return another id."""
+        """Return a new id."""
         self._made += 1
         return f"avr_{self.epoch}_{self._made}"
 
@@ -53,22 +53,22 @@ class SessionParts:
     """The parts of one session.
 
     Attributes:
-        uuid: of the call.
-        config: the configuration of the session.
-        limits: of the Realtime API, which the process shares.
-        ids: makes ids of items.
-        out: takes the actions.
-        conversation: the items of the call.
-        audio: the caller's audio on its way to the API.
-        memory_writer: tells the dispatcher what to remember.
-        replay: brings the conversation to the API.
-        agent: what the model says.
-        answers: the answers that the model owes.
-        calls: the model's function calls.
-        updates: the `session.update` events.
-        digits: the keys that are not part of the conversation yet.
-        silence: how long nobody has spoken.
-        log: bound to the call.
+        uuid: id of the call.
+        config: configuration of the session.
+        limits: limits of requests to the Realtime API, which all calls of the process share.
+        ids: maker of item ids.
+        out: queue of actions.
+        conversation: items of the call.
+        audio: audio of the caller on its way to the API.
+        memory_writer: reports of the call's memory to the dispatcher.
+        replay: replay of the conversation to the API.
+        agent: replies of the model.
+        answers: answers that the model owes.
+        calls: function calls of the model.
+        updates: `session.update` events.
+        digits: keys that are not part of the conversation yet.
+        silence: clock of the time without speech.
+        log: logger with the call's uuid.
     """
 
     def __init__(
@@ -108,26 +108,26 @@ class SessionParts:
         )
         self.updates = SessionUpdates(config, self.out, uuid)
 
-    def pursue(self, now_seconds: float) -> None:
-        """Ask for the answer that is due."""
-        self.answers.pursue(
+    def request_due(self, now_seconds: float) -> None:
+        """Request the answer that is due."""
+        self.answers.request_due(
             now_seconds, caller_speaks=self.memory_writer.speaking, caller_keys=self.digits.is_open
         )
 
     def barge_in(self) -> None:
-        """Cancel the response and drop unheard audio: the caller interrupts, and the service does not know."""
+        """Cancel the response and drop unheard audio, for a barge-in that the API does not know of."""
         self.answers.cancel()
         self.agent.flush()
 
     def number(self, value: object, most: float) -> float | None:
-        """Return a number of the API from 0 to `most`; None, which is counted, if it cannot be true."""
+        """Return a number of the API from 0 to `most`; count another value, and return None."""
         number = number_within(value, 0, most)
         if number is None:
             self.out.report(Metric.UPSTREAM_ERROR, label=BadInput.EVENT)
         return number
 
     def is_quiet(self, now_seconds: float) -> bool:
-        """Whether nobody speaks, and nothing is under way."""
+        """Return whether this is a quiet moment: no speech, no owed answer and no pending request."""
         return (
             self.answers.responses.state is SchedulerState.IDLE
             and not self.answers.responses.owes

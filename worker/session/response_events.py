@@ -1,4 +1,4 @@
-"""Events of the Realtime API about responses: what the model says, the tools that it calls, and errors."""
+"""Events of the Realtime API about responses: audio, tool calls and errors."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ResponseEvents:
         wanted = parts.calls.called(known, response_id)
         if parts.answers.responses.find(response_id) is None:
             # The response was given up, and its end may never come.
-            parts.calls.part(response_id)
+            parts.calls.send_commands(response_id)
             wanted = parts.calls.response_done(response_id) or wanted
         if wanted:
             parts.answers.owe(AnswerKind.TOOL, now_seconds)
@@ -117,7 +117,7 @@ class ResponseEvents:
         is_last = parts.answers.responses.active_id in ("", response_id)
         parts.agent.response_over(response_id, is_last=is_last)
         parts.agent.send_transcripts(now_seconds)
-        parts.calls.part(response_id)
+        parts.calls.send_commands(response_id)
         parts.answers.done(response_id, ending, now_seconds)
         parts.agent.closed_responses.append(response_id)
         if parts.calls.response_done(response_id):
@@ -169,7 +169,7 @@ class ResponseEvents:
     # Errors
 
     def error(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take an error, which ends the call only where the session cannot go on."""
+        """Take an error, which ends the call only if the session cannot continue."""
         parts = self._parts
         error = ErrorEvent.from_event(event["error"])
         parts.out.report(Metric.UPSTREAM_ERROR, label=error.code)

@@ -1,4 +1,4 @@
-"""Goes on with a call where another session stopped: loads its checkpoint, goes live, and hears again."""
+"""Restores a call from another session: load its checkpoint, go live, and replay unfinished audio."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from worker.session.agent.response_scheduler import AnswerKind
 from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
 from worker.session.hang_up import ORDERED_BEFORE
-from worker.session.lifecycle import HANG_UP_ORDER, Lifecycle
+from worker.session.lifecycle import HANG_UP_ID, Lifecycle
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.memory.conversation import ItemKind, Role
 from worker.session.parts import SessionParts
 from worker.session.states import SessionEvent
-
-# The reason of a hang-up that the dispatcher knows from a session on another worker.
 
 MISSED_WORDS_NOTE = (
     "[The line was disturbed for a moment. The caller's last words may be missing here. "
@@ -27,12 +25,12 @@ MISSED_WORDS_NOTE = (
 
 
 class Restore:
-    """The restoring of one session.
+    """Restoring of one session.
 
     Attributes:
         checkpoint: the call's memory, until the session goes live; empty afterwards.
-        goes_on: the model was about to say something when the session before this one was lost.
-        live_since_seconds: when the session went live.
+        goes_on: the lost session owed an answer, so this one owes it.
+        live_since_seconds: time at which the session went live.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Restore:
 
     @property
     def next_position_samples(self) -> int:
-        """The position of the caller's audio that is to come next."""
+        """Return the position of the caller's next audio."""
         ends = (position + len(pcm) // SAMPLE_BYTES for position, pcm in self.checkpoint.audio)
         return max(self._caller.position_samples, *ends, 0)
 
@@ -75,21 +73,21 @@ class Restore:
         self.goes_on = self._load(checkpoint)
 
     def _load(self, checkpoint: Checkpoint) -> bool:
-        """Load the memory; returns whether the model was about to say something."""
+        """Load the memory; return whether an answer is owed."""
         if not checkpoint.reason:
             return False
         parts = self._parts
         parts.conversation.load(checkpoint.items)
         if checkpoint.recalled:
-            # Positions in the caller's audio were those of the dispatcher that is gone.
+            # The positions belong to the lost dispatcher's audio, which this dispatcher does not have.
             for item in parts.conversation:
                 item.span = None
         goes_on = self._broke_off = parts.agent.restore(checkpoint.replies, checkpoint.first_index)
-        parts.agent.settle_the_rest(heard=checkpoint.recalled)
+        parts.agent.settle_others(heard=checkpoint.recalled)
         parts.memory_writer.speaking = checkpoint.speaking
         callers = any(item.role is Role.USER for item in parts.conversation)
         if parts.conversation.last() is not None and (callers or not parts.agent.is_heard):
-            # The welcome message is over, or nothing of it plays any more.
+            # The welcome message has been heard, or does not play any more.
             parts.audio.input_muted = False
         return goes_on or (not checkpoint.speaking and self._awaits_answer())
 
@@ -101,7 +99,7 @@ class Restore:
         if last.kind is ItemKind.FUNCTION_CALL_OUTPUT:
             calls = sum(item.kind is ItemKind.FUNCTION_CALL for item in conversation)
             outputs = sum(item.kind is ItemKind.FUNCTION_CALL_OUTPUT for item in conversation)
-            # One response follows the outputs of all.
+            # One response answers all outputs.
             return not last.silent and outputs >= calls
         return True
 
@@ -109,8 +107,8 @@ class Restore:
         """Take the call.
 
         Args:
-            event: why the session goes live: it was set up, or stood by.
-            started_seconds: since when the call waited for a session.
+            event: reason for going live: the session was set up, or stood by.
+            started_seconds: time since which the call waited for a session.
             now_seconds: the time.
         """
         parts = self._parts
@@ -119,56 +117,60 @@ class Restore:
         self.live_since_seconds = now_seconds
         parts.updates.unmute(now_seconds, self._changed_session)
         is_new = parts.conversation.last() is None
-        refed = self._forget_open_turns(checkpoint)
-        self._bring_conversation(checkpoint)
+        is_replayed = self._delete_open_turns(checkpoint)
+        self._replay_conversation(checkpoint)
         parts.log.info(
             "session live", seconds=round(now_seconds - started_seconds, 3), reason=checkpoint.reason or None
         )
         parts.memory_writer.write()
         parts.out.record(wire.Ready())
-        self._hang_up_again(checkpoint)
+        self._repeat_hang_up(checkpoint)
         self._awaiting.went_live()
         parts.out.happened("live")
         self._keypad.press_all(checkpoint.digits, now_seconds)
         self._add_notes(checkpoint, is_new=is_new)
-        if is_new and not refed:
+        if is_new and not is_replayed:
             self._greet(now_seconds)
-        # The greeting is asked for before the API hears what the caller has said meanwhile.
-        parts.pursue(now_seconds)
-        self._caller.hear_again(checkpoint.audio, now_seconds)
-        if parts.calls.take_up(checkpoint, parts.config.idempotent):
+        # The greeting is requested before the API gets the caller's buffered audio.
+        parts.request_due(now_seconds)
+        self._caller.replay_audio(checkpoint.audio, now_seconds)
+        if parts.calls.resume(checkpoint, parts.config.idempotent):
             parts.answers.owe(AnswerKind.TOOL, now_seconds)
-        elif self.goes_on and not refed:
+        elif self.goes_on and not is_replayed:
             if self._broke_off:
                 parts.replay.add(parts.ids.new(), text=CONTINUE_NOTE)
             parts.answers.owe(AnswerKind.RECOVERY, now_seconds)
 
-    def _forget_open_turns(self, checkpoint: Checkpoint) -> bool:
-        """Remove turns without text from the conversation's end: heard again, they get text and an answer."""
+    def _delete_open_turns(self, checkpoint: Checkpoint) -> bool:
+        """Delete last turns without text: their audio is replayed, so the API transcribes and answers them.
+
+        Returns:
+            whether a turn was deleted.
+        """
         conversation = self._parts.conversation
-        forgotten = False
+        deleted = False
         first = checkpoint.audio[0][0] if checkpoint.audio else None
         while (last := conversation.last()) is not None and first is not None:
             is_open = last.role is Role.USER and not last.text and last.span is not None
             if not is_open or last.span is None or last.span[0] < first:
                 break
             conversation.remove(last.item_id)
-            forgotten = True
-        return forgotten
+            deleted = True
+        return deleted
 
-    def _bring_conversation(self, checkpoint: Checkpoint) -> None:
+    def _replay_conversation(self, checkpoint: Checkpoint) -> None:
         parts = self._parts
         for item in parts.conversation:
             if item.role is Role.USER and not item.text_done:
-                # It is brought as sound, of which no text will come.
+                # The turn is replayed as audio, and gets no transcript.
                 item.text_done = True
                 parts.conversation.changed(item)
-        parts.replay.bring(checkpoint.audio)
+        parts.replay.synchronize(checkpoint.audio)
 
-    def _hang_up_again(self, checkpoint: Checkpoint) -> None:
-        """Repeat the order of a hang-up that an earlier session gave, unless the dispatcher has it."""
-        if HANG_UP_ORDER in checkpoint.orders:
-            self._life.hang_up_order = checkpoint.hang_up or ORDERED_BEFORE
+    def _repeat_hang_up(self, checkpoint: Checkpoint) -> None:
+        """Repeat the hang-up command of an earlier session, unless the dispatcher has it."""
+        if HANG_UP_ID in checkpoint.known_commands:
+            self._life.requested_hang_up = checkpoint.hang_up or ORDERED_BEFORE
         elif checkpoint.hang_up:
             self._life.hang_up(checkpoint.hang_up)
 

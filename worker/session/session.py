@@ -1,20 +1,19 @@
-"""A call's Realtime session, Sans-I/O: events and the time go in, actions come out.
+"""A call's Realtime session, Sans-I/O: it takes events and the time, and returns actions.
 
-The session owns everything between the dispatcher and the model: the caller's audio and keys on their way there,
-the replies on their way back, one response at a time, its tools, and the conversation. The dispatcher remembers
-the conversation, item by item. When the Realtime connection is lost, or its time is over, the session releases the
-call. The call goes on in another session, which begins with that memory (a `Checkpoint`). A session that is to
-stand by brings the memory to the model and waits, with responses off.
+The session owns the caller's audio and keys, the replies, the tools, and the conversation. The dispatcher stores
+the conversation item by item. If the Realtime connection is lost, or reaches its time limit, the session releases
+the call. Another session continues the call from that memory (a `Checkpoint`). A standby session replays the
+memory to the model and waits, with responses off.
 
-`Session` distributes what happens to the objects that decide:
+`Session` gives each event to the object that handles it:
 
     states.py, lifecycle.py   the states, their transitions, and the ends
     opening.py                attempts to connect and to set up the session
-    caller_side.py, keypad.py speech, turns and keys, on their way to the model
-    item_events.py            items, transcripts and limits of the account, as the API tells them
+    caller_side.py, keypad.py speech, turns and keys on their way to the model
+    item_events.py            the API's events of items, transcripts and rate limits
     response_events.py        responses, tools and errors
-    restore.py                going on where another session stopped
-    hand_over.py              giving the call to another session
+    restore.py                restoring a call from another session
+    hand_over.py              the hand-over of the call to another session
     commands.py               commands of the calls API
     parts.py                  the parts that all of these share
 """
@@ -53,7 +52,7 @@ from worker.session.states import SessionEvent, State
 
 
 class Session:
-    """One call's session. Methods are events; the actions that follow collect in `actions`.
+    """Session of one call. Methods are events; their actions collect in `actions`.
 
     All times are seconds of one monotonic clock.
     """
@@ -95,7 +94,7 @@ class Session:
             awaiting=self._awaiting,
             checkpoint=checkpoint or Checkpoint(),
         )
-        self._repair = EventRepair(self.parts.replay.brought)
+        self._repair = EventRepair(self.parts.replay.has_replayed)
         self._opening.begin(opening.delay_seconds, now_seconds)
 
     @property
@@ -133,9 +132,9 @@ class Session:
         self.parts.out.actions = actions
 
     @property
-    def hang_up_order(self) -> HangUp | None:
+    def requested_hang_up(self) -> HangUp | None:
         """Why this session has ordered a hang-up; empty: it has not."""
-        return self._life.hang_up_order
+        return self._life.requested_hang_up
 
     @property
     def upsampler(self) -> Upsampler | None:
@@ -187,7 +186,7 @@ class Session:
 
         Raises:
             LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError: the event has not
-                the shape of its type. It is lost, and the session goes on.
+                the shape of its type. It is dropped, and the session continues.
         """
         if self._life.ignores_peers():
             return
@@ -211,11 +210,11 @@ class Session:
         parts = self.parts
         parts.memory_writer.write()
         if self._life.state is State.LIVE:
-            if parts.answers.lost_hope:
-                self._life.end(Outcome.FAILED, parts.answers.lost_hope, EndReason.NO_ANSWER)
+            if parts.answers.failure:
+                self._life.end(Outcome.FAILED, parts.answers.failure, EndReason.NO_ANSWER)
                 return
-            parts.pursue(now_seconds)
-        self._awaiting.tell(goes_on=self._restore.goes_on)
+            parts.request_due(now_seconds)
+        self._awaiting.report(goes_on=self._restore.goes_on)
         self._hand_over.proceed(now_seconds)
 
     # The link
@@ -242,10 +241,10 @@ class Session:
             case Kind.DTMF:
                 self._keypad.press(wire.decode_control(wire.Dtmf, payload).digit, now_seconds)
             case Kind.TELEPHONY_DONE:
-                if parts.calls.order_done(wire.decode_control(wire.TelephonyDone, payload)):
+                if parts.calls.command_done(wire.decode_control(wire.TelephonyDone, payload)):
                     parts.answers.owe(AnswerKind.TOOL, now_seconds)
             case Kind.TOOL_KNOWN:
-                parts.calls.known(wire.decode_control(wire.ToolKnown, payload).call_id)
+                parts.calls.confirmed(wire.decode_control(wire.ToolKnown, payload).call_id)
             case Kind.RELEASE:
                 self._hand_over.permit(wire.decode_control(wire.Release, payload), now_seconds)
             case Kind.CLOSE:
@@ -258,10 +257,10 @@ class Session:
     def caller_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
         """Take the caller's audio (PCM16 at 8 kHz) from this position of the call."""
         if not self._life.ignores_peers():
-            self._caller.hear(position_samples, pcm, now_seconds)
+            self._caller.append_audio(position_samples, pcm, now_seconds)
 
-    def go(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
-        """Take the call that this session stood by for: its memory may have changed since.
+    def take_call(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
+        """Take the call for which this session stood by, with its present memory.
 
         Args:
             checkpoint: the call's memory now.
@@ -298,14 +297,14 @@ class Session:
                 parts.out.record(wire.KeptAudio(position, g711.encode_ulaw(pcm)))
         parts.agent.attached(opening.credit_bytes, now_seconds)
         parts.calls.attached()
-        if self._life.hang_up_order is not None:
-            self._life.hang_up(self._life.hang_up_order, repeat=True)
+        if self._life.requested_hang_up is not None:
+            self._life.hang_up(self._life.requested_hang_up, repeat=True)
         if self._life.has_ended:
             return
         if self._life.state is State.LIVE:
             parts.out.record(wire.Ready())
         self._awaiting.begin_again(is_wanted=opening.filler)
-        self._awaiting.tell(goes_on=self._restore.goes_on)
+        self._awaiting.report(goes_on=self._restore.goes_on)
         self._hand_over.ask_again(now_seconds)
 
     def move(self, reason: str, seconds: float, now_seconds: float) -> None:
@@ -313,15 +312,15 @@ class Session:
         self._hand_over.move(reason, seconds, now_seconds)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session: the call goes on in another one."""
+        """Give up the session; another one continues the call."""
         self._life.release(reason, message)
 
     def dispatcher_lost(self) -> None:
-        """End: the dispatcher is gone, and the caller did not come back."""
+        """End the session, because its dispatcher is lost, and the caller has not reconnected."""
         self._life.finish(Outcome.FAILED, "the dispatcher of this call was lost")
 
     def stopped(self, reason: str) -> None:
-        """End: this process ends, or cannot go on with the call."""
+        """End the session, because this process ends, or cannot continue the call."""
         self._life.end(Outcome.FAILED, reason, EndReason.INTERNAL)
 
     # Time
@@ -360,10 +359,10 @@ class Session:
         self._hand_over.roll_over(self._opening.opened_seconds, now_seconds)
 
     def _look_after_call(self, now_seconds: float) -> None:
-        """End a call that is abandoned or has no end.
+        """End a call that is abandoned or too long.
 
-        A session that stands by judges nothing, because another session has the call. The silence of a transferred
-        call means nothing, because its caller speaks with somebody else.
+        A standby session ends no call, because another session has it. Silence ends no transferred call, because
+        its caller speaks with people.
         """
         parts, config = self.parts, self.parts.config
         longest_silence = None if parts.calls.has_transferred else config.silence_hangup_seconds
@@ -413,12 +412,12 @@ class Session:
             self._opening.succeeded(now_seconds)
             if self._restore.checkpoint.standby:
                 self._life.advance(SessionEvent.SET_UP_TO_WAIT)
-                self.parts.replay.bring([])
+                self.parts.replay.synchronize([])
                 self.parts.out.record(wire.Ready(standby=True))
                 return
             started_seconds = self._opening.started_seconds
             self._restore.go_live(SessionEvent.SET_UP, started_seconds, now_seconds)
-            self.parts.answers.has_waited(now_seconds - started_seconds)
+            self.parts.answers.count_wait(now_seconds - started_seconds)
         elif kind in (UpdateKind.COMMAND, UpdateKind.OWN):
             self._caller.find_turns_as_asked(now_seconds)
 

@@ -1,7 +1,8 @@
-"""`session.update`: one at a time, what the API answers, and what is in force.
+"""Updates of a session (`session.update`): one at a time, with the API's answers.
 
-The API answers with `session.updated`, which names no request, or with an `error`. So the next update waits for
-the answer to the one before. A field on a short list that makes the API refuse the whole session is left out.
+The API answers with `session.updated`, which names no request, or with an `error`. Each update therefore waits for
+the answer to the one before. If the API refuses the session because of a dispensable field, the session is
+requested without that field.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from worker.realtime.errors import ErrorEvent, Severity
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Answer, Configured
 
-# `session.updated` is awaited so long.
+# Maximum wait for `session.updated`.
 UPDATE_SECONDS: Final = 10.0
-# Changes of the calls API that wait for their turn.
+# Maximum changes of the calls API that wait to be sent.
 MAX_WAITING_UPDATES: Final = 16
 MAX_LEFT_OUT: Final = 3
 _MAX_NAMED_FIELDS: Final = 10
 SESSION_UPDATE_ID: Final = "session-update"
 
-# Fields without which a call goes on well enough: the path in an error's `param`, GA or flat, and in the session.
-# Instructions, prompt, formats, turn detection and model are never left out: the agent would be another one.
+# Fields that a call can do without: the pattern of an error's `param`, GA or flat, and the path in the session.
+# Instructions, prompt, formats, turn detection and model are never left out, because they make the agent.
 _MAY_BE_LEFT_OUT: Final[tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]] = (
     (
         re.compile(r"session\.(audio\.input\.noise_reduction|input_audio_noise_reduction)\b"),
@@ -48,14 +49,14 @@ _TOOL: Final = re.compile(r"session\.tools\[(\d+)\]")
 
 
 class UpdateKind(Enum):
-    """What an update is for."""
+    """Purpose of an update."""
 
     OPENING = "opening"
-    """The first one: it makes the session."""
+    """The first update, which sets the session up."""
     OWN = "own"
-    """The session that stood by answers from now on."""
+    """The update of a standby session that takes the call."""
     COMMAND = "command"
-    """The calls API changes the session."""
+    """A change by the calls API."""
 
 
 @dataclass(slots=True)
@@ -63,13 +64,13 @@ class Update:
     """One `session.update`.
 
     Attributes:
-        kind: what it is for.
-        event_id: as an `error` brings it back.
-        session: what it changes, in the GA shape.
-        number: of the command of the calls API.
-        sent_seconds: when it was sent.
-        change: what the calls API changes.
-        whole: what the session is to be with that change.
+        kind: purpose of the update.
+        event_id: id that an `error` repeats.
+        session: the fields to change, in the GA shape.
+        number: number of the calls API's command.
+        sent_seconds: time at which it was sent.
+        change: the change of the calls API.
+        whole: the whole session after that change.
     """
 
     kind: UpdateKind
@@ -82,12 +83,12 @@ class Update:
 
 
 class SessionUpdates:
-    """The updates of one session.
+    """Updates of one session.
 
     Attributes:
-        create_response: the API answers a turn by itself, as far as it has said.
+        create_response: the API answers a turn by itself, by its last answer.
         interrupt_response: the API cancels its response when the caller speaks.
-        is_muted: the session was told not to answer by itself until it has the call.
+        is_muted: the session must not answer by itself until it has the call.
     """
 
     def __init__(self, config: SessionConfig, outbox: ActionQueue, uuid: str) -> None:
@@ -100,7 +101,7 @@ class SessionUpdates:
         self._sent: Update | None = None
         self._waiting: deque[Update] = deque()
         self._left_out: set[str] = set()
-        # Updates that were given up: their answers may still come.
+        # Updates that timed out, and whose answers may still come.
         self._late = 0
         self._has_told_difference = False
 
@@ -110,22 +111,22 @@ class SessionUpdates:
         return self._sent is None and not self._waiting
 
     def open(self, now_seconds: float, *, muted: bool) -> None:
-        """Ask for the session.
+        """Request the session.
 
         Args:
             now_seconds: the time.
-            muted: the session is not to answer anything by itself yet.
+            muted: the session must not answer by itself yet.
         """
         detection = _detection(self._session)
         self.is_muted = muted and detection is not None
         self._send(Update(UpdateKind.OPENING, SESSION_UPDATE_ID, self._wanted()), now_seconds)
 
     def unmute(self, now_seconds: float, session: dict[str, Any] | None = None) -> None:
-        """The session has the call now.
+        """Let a standby session answer, because it takes the call.
 
         Args:
             now_seconds: the time.
-            session: what the session is to be, if that has changed since it was opened.
+            session: the session object, if the calls API has changed it since the session was opened.
         """
         changed = session is not None and session != self._session
         if session is not None:
@@ -137,17 +138,17 @@ class SessionUpdates:
 
     @property
     def finds_no_turns(self) -> bool:
-        """Whether the API was told to leave the caller's turns to this side."""
+        """Whether turn detection of the API is off."""
         audio = self._session.get("audio") or {}
         fields = audio.get("input") or {}
         return "turn_detection" in fields and fields["turn_detection"] is None
 
     def change(self, number: int, change: dict[str, Any], now_seconds: float) -> bool:
-        """The calls API changes the session; False if too many changes wait. An `Answer` follows.
+        """Queue a change by the calls API; return False if too many wait. An `Answer` follows.
 
         Args:
-            number: of the command.
-            change: that was checked (`worker/config/session_change.py`).
+            number: number of the command.
+            change: a checked change (`worker/config/session_change.py`).
             now_seconds: the time.
         """
         if len(self._waiting) >= MAX_WAITING_UPDATES:
@@ -157,10 +158,10 @@ class SessionUpdates:
         return True
 
     def updated(self, echo: Any, now_seconds: float) -> UpdateKind | None:
-        """The API has taken an update; returns which kind, None if nobody waits for it.
+        """Take `session.updated`; return the kind of the update, or None for one that is not awaited.
 
         Args:
-            echo: the event's `session`: what is in force.
+            echo: the event's `session`, which is in force now.
             now_seconds: the time.
         """
         sent = self._sent
@@ -176,17 +177,17 @@ class SessionUpdates:
             self._log.warning("session differs from the settings", fields=differences[:_MAX_NAMED_FIELDS])
         if sent.kind is UpdateKind.COMMAND:
             self._session = sent.whole
-            # The next session of this call is to have it, too.
+            # The next session of this call must have the change, too.
             self._outbox.actions.append(Configured(sent.change))
             self._outbox.actions.append(Answer(sent.number, 200, {}))
         self._send_next(now_seconds)
         return sent.kind
 
     def refused(self, error: ErrorEvent, now_seconds: float) -> bool | str:
-        """An `error` that may answer an update.
+        """Take an `error` that may answer an update.
 
         Returns:
-            False: it is about something else. True: it was dealt with. A text: there will be no session, and why.
+            False: the error is not about an update. True: it was handled. A text: why the session failed.
         """
         sent = self._sent
         if sent is None or not self._is_answer(sent, error):
@@ -210,7 +211,7 @@ class SessionUpdates:
         return True
 
     def tick(self, now_seconds: float) -> None:
-        """Give up an update that is not answered; the opening one is the session's own affair."""
+        """Time out an unanswered update. The session itself limits the time of the opening one."""
         sent = self._sent
         if sent is None or sent.kind is UpdateKind.OPENING or now_seconds - sent.sent_seconds < UPDATE_SECONDS:
             return
@@ -222,11 +223,11 @@ class SessionUpdates:
         self._send_next(now_seconds)
 
     def lost(self) -> None:
-        """The connection is gone before there was a session."""
+        """Forget the pending update, because the connection was lost during the setup."""
         self._sent = None
 
     def close(self) -> None:
-        """The session is over: whoever waits is told."""
+        """Answer all pending changes of the calls API, because the session has ended."""
         for update in (self._sent, *self._waiting):
             if update is not None and update.kind is UpdateKind.COMMAND:
                 self._outbox.actions.append(Answer(update.number, 410, {"error": "the call has ended"}))
@@ -260,12 +261,12 @@ class SessionUpdates:
             return error.event_id == sent.event_id
         if error.is_about_session:
             return True
-        # While there is no session, little else can be refused.
+        # During the setup, an unspecific refusal is about the session.
         is_refusal = error.kind == "invalid_request_error" and error.severity is Severity.GOES_ON
         return sent.kind is UpdateKind.OPENING and is_refusal and not error.is_about_another_request
 
     def _leave_out(self, error: ErrorEvent, sent: Update) -> bool:
-        """Take the refused field out of the session, if the call can do without it."""
+        """Remove the refused field from the session, if the call can do without it."""
         if len(self._left_out) >= MAX_LEFT_OUT:
             return False
         field, session = _without(self._session, self._config.dialect.session(sent.session), error.param)
@@ -277,7 +278,7 @@ class SessionUpdates:
         return True
 
     def _read(self, asked: dict[str, Any], echo: dict[str, Any]) -> None:
-        """What of turn detection is in force: as asked for, unless the API says otherwise."""
+        """Read the turn detection in force: as requested, unless the API reports other values."""
         for session in (asked, echo):
             detection = _detection(session)
             if isinstance(detection, dict):
@@ -289,7 +290,7 @@ class SessionUpdates:
 
 
 def _detection(session: Mapping[str, Any]) -> Any:
-    """`turn_detection`, in the GA shape or at the top as other dialects have it."""
+    """Return `turn_detection`, in the GA shape or at the top level of other dialects."""
     audio = session.get("audio")
     audio_input = audio.get("input") if isinstance(audio, dict) else None
     if isinstance(audio_input, dict) and "turn_detection" in audio_input:
@@ -298,7 +299,7 @@ def _detection(session: Mapping[str, Any]) -> Any:
 
 
 def _without(session: dict[str, Any], wire: dict[str, Any], param: str) -> tuple[str, dict[str, Any]]:
-    """The name of the field that `param` means, and the session without it; an empty name: it has to stay."""
+    """Return the name of `param`'s field and the session without it; an empty name: the field must stay."""
     tool = _TOOL.match(param)
     if tool is not None:
         wire_tools = wire.get("tools") or []
@@ -324,9 +325,9 @@ def _pruned(fields: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _differences(asked: Mapping[str, Any], echo: Mapping[str, Any], path: str = "") -> list[str]:
-    """Fields that the API shows with another value than they were sent with.
+    """Return the fields that the API reports with other values than requested.
 
-    A field that the API does not show is no difference. Lists (tools) and the stored prompt are not compared,
+    A field that the API does not report is not a difference. Lists (tools) and the stored prompt are not compared,
     because the API fills in their defaults.
     """
     found: list[str] = []
@@ -339,7 +340,7 @@ def _differences(asked: Mapping[str, Any], echo: Mapping[str, Any], path: str = 
         elif isinstance(value, list) or isinstance(shown, list):
             continue
         elif isinstance(value, dict) or isinstance(shown, dict):
-            # A custom voice may be shown as its name; but nothing in place of an object is a difference.
+            # A custom voice may be reported as its name. Null in place of an object is a difference.
             found += [f"{path}{name}"] if value is None or shown is None else []
         elif value != shown:
             found.append(f"{path}{name}")

@@ -6,8 +6,8 @@
       │   connect failed: retried as long as that can help        │             │
       └──────────────────────────────┴────────── any end ─────────┴─────────────┘
 
-The events are the session's own decisions. An event of a peer (the Realtime API, the dispatcher) is never illegal:
-what its handler decides depends on the state, and an ended session ignores it.
+The events are the session's own decisions. An event of a peer (the Realtime API, the dispatcher) is never illegal.
+Its handler decides by the state, and an ended session ignores it.
 """
 
 from __future__ import annotations

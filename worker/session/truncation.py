@@ -1,7 +1,7 @@
-"""Records that fit on the link: a text that is too long for a message is truncated, and does not end the call.
+"""Truncation of records that are too long for a message of the link.
 
-A reply, a caller's turn and a tool's output are as long as somebody else makes them. A record of more than a
-message is refused by `common/link/wire.py`, so the longest sentence of a call would end the call.
+Peers decide how long a reply, a caller's turn or a tool's output is. `common/link/wire.py` refuses a record that
+is longer than a message, and a refused record ends the call. Long texts are therefore truncated first.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import structlog
 
 from common.link import wire
 
-# The longest text in a record that had to be truncated. JSON makes six bytes of a character at most.
+# Maximum text in a truncated record. JSON takes at most six bytes for a character.
 MAX_TEXT_CHARS = 128 * 1024
-# Of sound in base64, whole groups of four; a minute of speech.
+# Maximum sound in base64, in whole groups of four: a minute of speech.
 MAX_SOUND_CHARS = 640 * 1024
 MARK = " […]"
-# The dispatcher sends an item of its memory again, and then the item may follow one with another id.
+# Spare room: the dispatcher sends an item again, possibly with another previous item.
 ROOM_BYTES = 4096
 MAX_RECORD_BYTES = wire.MAX_MESSAGE_BYTES - ROOM_BYTES
 
 
-def cut(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """Return the text; of a longer one the beginning, with a mark that says so."""
+def truncate(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """Return the text, truncated to `max_chars` with a mark at its end."""
     return text if len(text) <= max_chars else text[: max_chars - len(MARK)] + MARK
 
 
 class RecordEncoder:
-    """The encoder of one call's records, which logs the ones that it truncates."""
+    """Encoder of one call's records, which logs truncations."""
 
     def __init__(self, uuid: str) -> None:
         self._log = structlog.get_logger().bind(uuid=uuid)
@@ -49,14 +49,13 @@ class RecordEncoder:
 
 
 def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
-    """Encode a record, truncated if it has to be.
+    """Encode a record, truncated if it is too long.
 
     Returns:
-        the record as bytes, and how it was truncated, for a log line without what the record says; empty: it was
-        not.
+        the bytes of the record, and the reason for a truncation without the record's content; empty: none.
 
     Raises:
-        ValueError: there is nothing to truncate.
+        ValueError: the record is too long, and has no text to truncate.
     """
     try:
         whole = wire.encode(record, channel)
@@ -67,25 +66,29 @@ def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
         reason = str(error)
     match record:
         case wire.Transcript():
-            return wire.encode(dataclasses.replace(record, text=cut(record.text)), channel), f"{reason}: cut"
+            return wire.encode(
+                dataclasses.replace(record, text=truncate(record.text)), channel
+            ), f"{reason}: truncated"
         case wire.PendingReplies():
             share = MAX_TEXT_CHARS // len(record.replies)
-            replies = tuple(dataclasses.replace(reply, text=cut(reply.text, share)) for reply in record.replies)
-            return wire.encode(wire.PendingReplies(replies), channel), f"{reason}: cut"
+            replies = tuple(
+                dataclasses.replace(reply, text=truncate(reply.text, share)) for reply in record.replies
+            )
+            return wire.encode(wire.PendingReplies(replies), channel), f"{reason}: truncated"
         case wire.ItemUpdate():
             return _item_update(record, channel, reason)
         case wire.Result() if "conversation" in record.body:
-            return _conversation(record, channel), f"{reason}: the oldest left out"
+            return _conversation(record, channel), f"{reason}: oldest entries omitted"
     return wire.encode(record, channel), reason
 
 
 def _conversation(record: wire.Result, channel: int) -> bytes:
-    """Encode the newest part of a conversation, and how many entries are left out before it."""
+    """Encode the newest part of a conversation, with the number of older entries that are left out."""
     whole: list[dict[str, str]] = record.body["conversation"]
     newest: list[dict[str, str]] = []
     room = MAX_RECORD_BYTES - ROOM_BYTES
     for entry in reversed(whole):
-        shown = {name: cut(value) for name, value in entry.items()}
+        shown = {name: truncate(value) for name, value in entry.items()}
         room -= len(orjson.dumps(shown)) + 1
         if room < 0:
             break
@@ -97,13 +100,13 @@ def _conversation(record: wire.Result, channel: int) -> bytes:
 def _item_update(record: wire.ItemUpdate, channel: int, reason: str) -> tuple[bytes, str]:
     item = dict(record.item)
     if isinstance(item.get("text"), str):
-        item["text"] = cut(item["text"])
+        item["text"] = truncate(item["text"])
     try:
         shorter = wire.encode(
             dataclasses.replace(record, item=item, sound=record.sound[:MAX_SOUND_CHARS]), channel
         )
         if len(shorter) <= MAX_RECORD_BYTES:
-            return shorter, f"{reason}: cut"
+            return shorter, f"{reason}: truncated"
     except ValueError:
         pass
-    return wire.encode(wire.ItemUpdate(record.item_id, forgotten=True), channel), f"{reason}: left out"
+    return wire.encode(wire.ItemUpdate(record.item_id, deleted=True), channel), f"{reason}: item deleted"

@@ -46,7 +46,7 @@ class RunningTools:
         self._metadata = dict(metadata)
         self._measured = measured
         self._done = done
-        self._told_end = ended
+        self._on_end = ended
         self._successor: RunningTools | None = None
         self._outputs: dict[str, tuple[str, bool]] = {}
 
@@ -92,7 +92,7 @@ class RunningTools:
         known = metrics.OTHER if result.outcome is ToolOutcome.UNKNOWN_TOOL else name
         seconds = time.monotonic() - began
         self._measured.tool(known).ended(result.outcome.label, seconds)
-        self._holder._told_end(known, seconds, result.outcome.label)
+        self._holder._on_end(known, seconds, result.outcome.label)
         self._ended(call_id, result.output, lost=result.outcome is ToolOutcome.LOST)
 
     @property

@@ -1,7 +1,7 @@
-"""The caller's audio on its way to the worker, and the copy that is kept because a worker may die.
+"""The caller's audio on its way to the worker, with a copy in case the worker dies.
 
-Audio is kept until the worker reports it as finished, which is as text or as silence, up to 30 s. The newest five
-seconds are kept as PCM, older audio as mu-law. A worker that takes the call over gets all of it.
+Audio is kept until the worker reports it as finished, because it has a transcript or is silence. At most 30 s are
+kept: the newest 5 s as PCM, older audio as mu-law. A worker that takes the call over gets the whole copy.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dispatcher.avr.protocol import SAMPLE_RATE_HZ
 SAMPLE_BYTES = 2
 # An utterance of this length survives the worker that listens to it.
 KEPT_SAMPLES = 30 * SAMPLE_RATE_HZ
-# Audio is encoded in pieces of a second, at 30 us each. While the caller is silent no piece is encoded, because
-# the worker finishes each second before it is five seconds old.
+# Audio is encoded in pieces of a second, at 30 us each. Silence is not encoded, because the worker reports each
+# second of it as finished before it is five seconds old.
 CODED_SAMPLES = SAMPLE_RATE_HZ
 UNCODED_SAMPLES = 5 * SAMPLE_RATE_HZ
 # Longest piece that is sent at once; a message of AVR Core may be longer than the worker's whole credit.
@@ -47,7 +47,7 @@ class CallerAudio:
         """The position of the audio that is sent next."""
         return self._waiting[0][0] if self._waiting else self.position_samples
 
-    def passed(self, pcm: bytes) -> int:
+    def sent(self, pcm: bytes) -> int:
         """Keep audio that is sent at once, because no audio waits; return its position."""
         position = self.position_samples
         self.position_samples += len(pcm) // SAMPLE_BYTES

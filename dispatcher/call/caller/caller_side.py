@@ -1,4 +1,4 @@
-"""AVR Core's side of a call: how fast its messages may come, and how long it may be silent or not read."""
+"""AVR Core's side of a call: rate limits of its messages, and limits of silence and of not reading."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dispatcher.call.caller.token_bucket import TokenBucket
 from dispatcher.call.limits import CallLimits
 
 TOO_MANY_MESSAGES = "messages come faster than any caller can speak"
-# Nothing came for so long: the network stalled, or this process. What it held back may come at once.
+# Gap between messages that shows a stall of the network or of this process. Delayed messages then come at once.
 GAP_SECONDS = 1.0
 
 
 class Breach(NamedTuple):
-    """How AVR Core broke the protocol.
+    """Violation of the protocol by AVR Core.
 
     Attributes:
-        reason: the label under which it is counted.
-        message: for people.
+        reason: label under which it is counted.
+        message: text for people.
     """
 
     reason: str
@@ -28,10 +28,10 @@ class Breach(NamedTuple):
 
 
 class CallerSide:
-    """The connection of one call to AVR Core, as time and the protocol see it.
+    """The connection of one call to AVR Core, with its time and rate limits.
 
     Attributes:
-        presence: whether the connection is there.
+        presence: whether the connection exists.
     """
 
     def __init__(self, limits: CallLimits, now_seconds: float) -> None:
@@ -44,7 +44,7 @@ class CallerSide:
         self._message_bucket = TokenBucket(
             limits.messages_per_second, 10 * limits.messages_per_second, now_seconds
         )
-        self._has_passed_over = False
+        self._has_ignored = False
 
     def began(self, now_seconds: float) -> None:
         """Note that `init` has come: audio is expected from now on."""
@@ -64,7 +64,7 @@ class CallerSide:
         if messages and self._message_bucket.exceeded(messages, now_seconds):
             raise AvrProtocolError("flood", TOO_MANY_MESSAGES, ends_call=True)
 
-    def heard(self, pcm: bytes, now_seconds: float) -> None:
+    def audio(self, pcm: bytes, now_seconds: float) -> None:
         """Count audio of the caller: PCM16 at 8 kHz.
 
         Raises:
@@ -75,9 +75,9 @@ class CallerSide:
         if pcm:
             self._audio_seconds = now_seconds
 
-    def is_first_passed_over(self) -> bool:
-        """Return whether no message of the call was passed over before this one."""
-        is_first, self._has_passed_over = not self._has_passed_over, True
+    def is_first_ignored(self) -> bool:
+        """Return whether this is the first message of the call that is ignored."""
+        is_first, self._has_ignored = not self._has_ignored, True
         return is_first
 
     def paused(self, now_seconds: float) -> None:
@@ -94,14 +94,14 @@ class CallerSide:
         self._stuck_since_seconds = None
 
     def back(self, now_seconds: float) -> None:
-        """Note that the caller has another connection, the audio of which may come in a burst."""
+        """Note that the caller has another connection, whose audio may come in a burst."""
         self.presence.back()
         self._audio_seconds = now_seconds
         self._audio_bucket = TokenBucket(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
         self._stuck_since_seconds = None
 
     def late_seconds(self, now_seconds: float) -> float:
-        """Return how long a caller who is away is late; below 0 while there is time to come back."""
+        """Return by how much an absent caller is late; below 0 while the caller may still reconnect."""
         away_since_seconds = self.presence.away_since_seconds
         assert away_since_seconds is not None
         wait_seconds = self._limits.reconnect_seconds if self.presence.may_return else 0.0
@@ -109,13 +109,13 @@ class CallerSide:
 
     @property
     def away_reason(self) -> str:
-        """Why a call ends whose caller did not come back."""
+        """Return why a call ends whose caller did not reconnect."""
         if not self.presence.may_return:
             return self.presence.reason
         return f"{self.presence.reason}, and it did not come back within {self._limits.reconnect_seconds:g} s"
 
     def breach(self, now_seconds: float, *, awaits_init: bool) -> Breach | None:
-        """Return what AVR Core should have done by now; None: nothing."""
+        """Return the time limit that AVR Core has exceeded; None: none."""
         limits = self._limits
         if awaits_init:
             if now_seconds - self._opened_seconds >= limits.init_seconds:

@@ -1,10 +1,10 @@
-"""Filler: a soft sound for a caller who waits for an answer."""
+"""Filler: a soft sound that plays while an answer is owed."""
 
 from __future__ import annotations
 
 from dispatcher.avr.protocol import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-# Longest filler that is handed over ahead of the playout clock. So little may be heard before a reply.
+# Maximum filler that is sent ahead of the playout clock, and so may delay a reply.
 AHEAD_SECONDS = 0.06
 STEP_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
 # A worker that has just restored a session says within this time whether an answer is owed.
@@ -69,7 +69,7 @@ class Filler:
         """Return the next whole frames.
 
         Args:
-            ahead_seconds: how far what was handed over is ahead of the playout clock.
+            ahead_seconds: sent audio that the playout clock has not reached.
         """
         # Half a sample more: the clock's seconds are not exact.
         frames = int((AHEAD_SECONDS - ahead_seconds) / STEP_SECONDS + 0.5 / FRAME_SAMPLES)

@@ -1,4 +1,4 @@
-"""Reply audio on its way to AVR Core: split into frames, held while AVR Core does not read, timed by a clock."""
+"""Reply audio on its way to AVR Core: split into frames, held during a pause, timed by the playout clock."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Player:
         return self._clock.end_seconds
 
     def ahead_seconds(self, now_seconds: float) -> float:
-        """Return how long AVR Core can still play what it was given."""
+        """Return for how long AVR Core can still play the audio that it has."""
         return max(0.0, self._clock.end_seconds - now_seconds)
 
     def own_sound(self, pcm: bytes, now_seconds: float) -> list[Play]:
-        """Return sound of the dispatcher's own, whole frames, to be handed over; not while `is_held`."""
+        """Return whole frames of the dispatcher's own sound to send; not while `is_held`."""
         self._clock.sent(OWN_SOUND, len(pcm) // 2, now_seconds)
         return [Play(pcm)]
 
@@ -102,9 +102,9 @@ class Player:
         self._partial = b""
 
     def truncate(self, now_seconds: float) -> tuple[wire.ItemHeard, ...]:
-        """Note that AVR Core plays no more of the audio that it has; return what was heard of truncated items.
+        """Note that AVR Core has dropped its audio; return the heard part of each truncated item.
 
-        Items that were dropped before they were begun are among them: nothing was heard of them.
+        Items that were dropped before AVR Core had any of their audio are included, with no heard part.
         """
         dropped, self._dropped = self._dropped, []
         self._playing = False

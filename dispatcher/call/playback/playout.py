@@ -1,7 +1,7 @@
 """The playout clock: which samples of the audio that AVR Core has were heard by the caller.
 
-AVR Core plays what it gets in order and in real time, and reports nothing back. So there is one cursor per
-call: what is handed over starts to play at max(now, end of what was handed over before).
+AVR Core plays its audio in order and in real time, and reports nothing. Each call therefore has one cursor. Audio
+begins to play at the end of all earlier audio, or now if that is later.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from dispatcher.avr.protocol import SAMPLE_RATE_HZ
 
-# Runs of gapless audio that have not been heard fully. A reply is one run; more than a few come only from a peer
-# that sends in drops, and then the oldest counts as heard: it is the one most likely to be.
+# Maximum runs of gapless audio that are not fully heard. A reply is usually one run. Beyond the maximum the oldest
+# run counts as heard, because it plays first.
 MAX_RUNS = 1024
-# Sound of the dispatcher's own (filler, the recorded sentence): it takes time, and is part of no item.
+# Index of the dispatcher's own sound (filler, recorded sentence), which takes time and belongs to no item.
 OWN_SOUND = -1
 
 
@@ -84,10 +84,10 @@ class PlayoutClock:
             self._retire(self._runs.popleft())
 
     def progress(self, now_seconds: float) -> tuple[list[tuple[int, int]], bool]:
-        """Return what has been heard so far of the items that played since the last call.
+        """Return the heard samples of items that played since the last call.
 
         Returns:
-            [(item, samples heard)], oldest first, and whether all items that were handed over have been played.
+            [(item, samples heard)], oldest first, and whether all sent items have been played.
         """
         items: dict[int, int] = {}
         for run in self._runs:
@@ -146,7 +146,7 @@ class PlayoutClock:
         return list(items.items())
 
     def _add(self, items: dict[int, int], run: _Run, samples: int) -> None:
-        """Add samples of a run to those of its item that were heard before; `OWN_SOUND` is no item."""
+        """Add samples of a run to the heard samples of its item; `OWN_SOUND` has no item."""
         if run.item != OWN_SOUND:
             items[run.item] = items.get(run.item, self._fully_heard.get(run.item, 0)) + samples
 

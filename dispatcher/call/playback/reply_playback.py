@@ -1,7 +1,7 @@
 """Playback of replies: audio and transcripts of a call's worker on their way to AVR Core.
 
-Replies are played, transcripts told, and a barge-in interrupts; the worker is told what the caller heard. Messages
-for a core that is away are queued for it, in their order.
+It plays replies, sends transcripts, interrupts on a barge-in, and reports the heard parts to the worker. Messages
+for a disconnected core are queued in order.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from dispatcher.avr.protocol import SAMPLE_RATE_HZ
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import Interrupt, Metric, Play, Tell
+from dispatcher.call.actions import Interrupt, Metric, Play, SendTranscript
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.memory import CallMemory
 from dispatcher.call.playback.player import Player
 
-# Replies come faster than they play. After so much audio the worker is told what was handed over, between ticks
-# too: it would send the rest again to a dispatcher that takes over.
+# Replies come faster than they play. Sent audio is reported after this many samples, also between ticks, because
+# another dispatcher gets unreported audio again.
 REPORT_SAMPLES = SAMPLE_RATE_HZ // 4
-# Items whose transcript was sent last: enough to recognize one that comes again after a recovery.
+# Maximum known items with a sent transcript: enough to recognize repetitions after a recovery.
 MAX_TRANSCRIPTS_KNOWN = 1024
 # Messages that are queued for a core whose connection broke; the oldest are dropped.
 MAX_QUEUED_MESSAGES = 64
@@ -30,8 +30,8 @@ MAX_QUEUED_MESSAGES = 64
 class ReplyPlayback:
     """Playback of the replies of one call.
 
-    Where a method takes an `assignment`, it is the one that has the call, and its worker is told; None: no worker
-    has the call now.
+    A method's `assignment` is the one that has the call, and its worker gets the reports; None: no worker has the
+    call.
 
     Attributes:
         memory: of the call.
@@ -50,7 +50,7 @@ class ReplyPlayback:
         self._greeted = False
         self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
-        self._queued_messages: deque[Tell | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
+        self._queued_messages: deque[SendTranscript | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
         # Numbers of barge-ins that have no answer, because AVR Core is away; a worker leaves only a few.
         self._flushes: list[int] = []
 
@@ -79,11 +79,11 @@ class ReplyPlayback:
         return self._player.ended_seconds
 
     def ahead_seconds(self, now_seconds: float) -> float:
-        """Return how long AVR Core can still play what it was given."""
+        """Return for how long AVR Core can still play the audio that it has."""
         return self._player.ahead_seconds(now_seconds)
 
     def own_sound(self, pcm: bytes, now_seconds: float) -> None:
-        """Play whole frames that are no reply; they are not in metrics or memory, and are never reported."""
+        """Play whole frames of the dispatcher's own sound, which is not part of metrics, memory or reports."""
         if pcm:
             self._out.actions += self._player.own_sound(pcm, now_seconds)
 
@@ -94,7 +94,7 @@ class ReplyPlayback:
     # AVR Core
 
     def hold(self) -> None:
-        """Hold messages for AVR Core, as it does not read or is away. It plays on what it has."""
+        """Hold messages for AVR Core, which does not read or is away, and plays its buffered audio."""
         self._player.is_held = True
 
     def back(self, assignment: Assignment | None, now_seconds: float) -> None:
@@ -160,32 +160,32 @@ class ReplyPlayback:
         self._transcripts[transcript.item_id] = None
         if len(self._transcripts) > MAX_TRANSCRIPTS_KNOWN:
             del self._transcripts[next(iter(self._transcripts))]
-        self._tell(Tell(transcript.role, transcript.text))
+        self._send(SendTranscript(transcript.role, transcript.text))
 
     def restore(self, last: wire.Playout, now_seconds: float) -> None:
         """Go on from the playout of a dispatcher that is gone."""
         self._player.restore(last, now_seconds)
 
     def lost(self, now_seconds: float) -> None:
-        """Break off the reply of a session that is gone; the next session is told what was heard of it."""
+        """Break off the reply of a lost session; the next session gets its heard part."""
         self._interrupt(None, now_seconds)
         self._play(self._player.broke_off(now_seconds), now_seconds)
 
     def _interrupt(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """Have AVR Core play no more, where that is due, and tell the worker what was heard of each reply."""
+        """Have AVR Core drop its audio if a flush is pending, and report the heard part of each reply."""
         flushes, self._flushes = self._flushes, []
         if not flushes:
             return
         truncated = self._player.truncate(now_seconds)
         self.memory.reply_heard(truncated, truncated=True)
         if truncated:
-            self._tell(Interrupt())
+            self._send(Interrupt())
             self._out.report(Metric.INTERRUPTION)
         for number in flushes:
             if assignment is not None:
                 self._out.record(assignment, wire.Heard(number, truncated))
 
-    def _tell(self, action: Tell | Interrupt) -> None:
+    def _send(self, action: SendTranscript | Interrupt) -> None:
         if self._presence.is_away:
             self._queued_messages.append(action)
         else:

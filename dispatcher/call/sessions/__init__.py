@@ -1,1 +1,1 @@
-"""The sessions of a call at its workers: one is found, opened, lost, and another one goes on."""
+"""The sessions of a call at its workers: search, opening, loss, hand-over and recovery."""

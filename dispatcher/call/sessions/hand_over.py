@@ -5,9 +5,9 @@
      │               └──┼── standby lost ─┴─────────────────────┤
      └──────────────────┴── session lost, or the call ends ─────┘
 
-A worker asks for a hand-over (MOVE). The session goes on until another one stands by: then it may let the call go
-(RELEASE) at its next quiet moment. Whatever ends the session, `Call` takes the standby, if there is one.
-The worker that released the call keeps what it knows (it rests) until another session is up.
+A worker asks for a hand-over (MOVE). The session continues until another one stands by. It may then release the
+call (RELEASE) at its next quiet moment. If the session ends in any other way, the standby takes the call. A worker
+that released the call rests: it keeps the call's state until another session is up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dispatcher.call.actions import LeaveChannel, Place, Purpose
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.assignments import Assignments
 
-# A move that found no worker is tried again so soon; the session goes on meanwhile.
+# Delay before a move that found no worker is retried. The session continues meanwhile.
 MOVE_AGAIN_SECONDS = 1.0
 
 
@@ -38,7 +38,7 @@ class HandOverState(StrEnum):
 
 
 class HandOverEvent(StrEnum):
-    """What changes the state of a hand-over; names in capitals are records of a worker."""
+    """Event that changes the state of a hand-over; names in capitals are records of a worker."""
 
     MOVE = "MOVE"
     PLACED = "placed"
@@ -74,12 +74,12 @@ TRANSITIONS: Final[dict[HandOverState, dict[HandOverEvent, HandOverState]]] = {
 
 @dataclass(slots=True)
 class _Move:
-    """The wish of a worker that the call leaves its session.
+    """Request of a worker to move the call to another session.
 
     Attributes:
         reason: a `wire.Reason`.
-        deadline_seconds: by when.
-        next_try_seconds: when a worker is looked for again.
+        deadline_seconds: latest time of the move.
+        next_try_seconds: time of the next search for a worker.
         excluded: workers that are not asked again for now.
     """
 
@@ -93,13 +93,13 @@ class HandOver:
     """Hand-over of one call.
 
     Attributes:
-        state: see the module.
-        standby: the assignment that is to have the call next.
-        resting: the assignment that released the call: its worker keeps what it knows until another session is up.
+        state: state of the hand-over.
+        standby: the assignment that takes the call next.
+        resting: the assignment that released the call, and whose worker keeps the call's state for now.
     """
 
     def __init__(self, out: ActionQueue, assignments: Assignments) -> None:
-        """Make a hand-over that nobody wants yet."""
+        """Make a hand-over that no worker has asked for."""
         self.state = HandOverState.NONE
         self.standby: Assignment | None = None
         self.resting: Assignment | None = None
@@ -109,16 +109,16 @@ class HandOver:
 
     @property
     def wants_worker(self) -> bool:
-        """Whether a worker is looked for that is to stand by."""
+        """Whether a worker for a standby session is being searched."""
         return self.state is HandOverState.WANTED and self._assignments.current is not None
 
     @property
     def reason(self) -> str:
-        """Why the call is to leave its session; empty if it is not."""
+        """Return why the call must move; empty: it need not."""
         return "" if self._move is None else self._move.reason
 
     def begin(self, wanted: wire.Move, now_seconds: float) -> None:
-        """Look for a worker that stands by, as the session is to end."""
+        """Search a worker for a standby session, because the session will end."""
         self._enter(HandOverEvent.MOVE)
         move = self._move
         if move is None:
@@ -180,7 +180,7 @@ class HandOver:
                 pass
 
     def leave_standby(self, now_seconds: float, *, may_be_asked_again: bool = False) -> None:
-        """Leave the assignment that was to stand by, and try another one; the session goes on."""
+        """Leave the assignment of the standby, and try another one; the session continues."""
         standby, self.standby = self.standby, None
         assert standby is not None
         self._enter(HandOverEvent.STANDBY_LOST)
@@ -241,7 +241,7 @@ class HandOver:
         self._out.actions.append(Place(Purpose.MOVE, epoch, frozenset(excluded), same_worker))
 
     def _let_release(self, now_seconds: float, *, revoked: bool = False) -> None:
-        """Tell the session that it may let the call go, as another one stands by; or that it may not any more."""
+        """Let the session release the call, because another one stands by; `revoked`: withdraw that."""
         current = self._assignments.current
         if current is not None and self._move is not None:
             seconds = max(0.0, self._move.deadline_seconds - now_seconds)

@@ -32,12 +32,12 @@ class Placing:
         if reason != Refusal.STALE_EPOCH:
             self.excluded.add(worker_id)
         self.refused_for_capacity = reason in (Refusal.FULL, Refusal.DRAINING)
-        # A full worker is not asked again, and another one may have room: only the time for placing limits that.
+        # Refusals of full workers do not count, because another worker may have room. Time limits the search.
         self.refusals += not self.refused_for_capacity
         return self.refusals >= self._limits.placing_attempts and not self._recovery.is_on
 
     def try_again(self, code: int, now_seconds: float, *, is_known: bool) -> bool:
-        """Note that no worker was found; return whether one is looked for again.
+        """Note that no worker was found; return whether to search again.
 
         Args:
             code: 1013 if no worker can take the call, 1011 if none could be asked.
@@ -52,20 +52,20 @@ class Placing:
             since, seconds = self._recovery.since_seconds, limits.recovery_seconds
         if now_seconds - since >= seconds:
             return False
-        # A worker may come, or have room again; one that was out of reach may be back.
+        # Excluded workers are asked again, because they may have room or be reachable by then.
         self.excluded.clear()
         self.again_seconds = now_seconds + limits.place_again_seconds
         return True
 
     def late_after(self, now_seconds: float) -> float | None:
-        """Return the bound, in seconds, that the search has passed; None: there is time left."""
+        """Return the time limit, in seconds, that the search has exceeded; None: it has not."""
         since, seconds = self.init_seconds, self._limits.placing_seconds
         if self._recovery.is_on:
             since, seconds = self._recovery.since_seconds, self._limits.recovery_seconds
         return seconds if now_seconds - since >= seconds else None
 
     def is_due(self, now_seconds: float) -> bool:
-        """Return whether a worker is to be looked for again now; it is said once."""
+        """Return, once, whether the next search is due."""
         if self.again_seconds is None or now_seconds < self.again_seconds:
             return False
         self.again_seconds = None

@@ -1,11 +1,11 @@
-"""The one way back of a call whose session is gone: why another one is needed, since when, and how soon."""
+"""Recovery of a call that lost its session: the reason, the beginning, and the delay of the next session."""
 
 from __future__ import annotations
 
 from common.link.wire import Reason
 from common.runtime.backoff import Backoff
 
-# Delay before the next session, where the last ones did not last.
+# Delay before the next session, if the last ones were short.
 DROP_BACKOFF = Backoff(0.25, 5.0)
 
 
@@ -14,7 +14,7 @@ class Recovery:
 
     Attributes:
         reason: why the session was lost, a `wire.Reason`; empty: the call is not recovering.
-        since_seconds: when the session was lost; where several were lost in turn, the first.
+        since_seconds: time of the loss; of the first loss, if several sessions were lost in turn.
     """
 
     def __init__(self, now_seconds: float) -> None:
@@ -61,11 +61,11 @@ class Recovery:
             self._unstable_since_seconds, self._drops = None, 0
 
     def delay(self, reason: str, now_seconds: float) -> tuple[float, float]:
-        """Return how long a worker is to wait before it opens a session, and how long none has lasted, in seconds.
+        """Return the delay of the next session, and for how long sessions have been short, in seconds.
 
         Args:
             reason: why the session is opened.
-            now_seconds: when.
+            now_seconds: the time.
         """
         if reason != Reason.DROPPED or self._unstable_since_seconds is None:
             return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The sessions of a call at its workers: one is looked for, opened, lost, and another one goes on."""
+"""The sessions of a call at its workers: search, opening, loss, and recovery in another session."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dispatcher.call.sessions.recovery import Recovery
 from dispatcher.call.sessions.worker_side import WorkerSide
 from dispatcher.call.states import Event, State
 
-# Illegal transitions after which a call goes on in another session; the next one ends it.
+# Maximum illegal transitions after which a call continues in another session; the next one ends it.
 MAX_REPAIRS = 2
 
 
 class Sessions:
-    """Sessions of one call. Whatever ends a session, there is one way back (`_recover`)."""
+    """Sessions of one call. `_recover` is the only way to another session, for each kind of loss."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Sessions:
             self._fail(EndReason.NO_WORKER, "the call's worker acknowledges nothing", now_seconds)
 
     def worker_lost(self, assignment: Assignment, now_seconds: float) -> None:
-        """Recover the call, because the link to an assignment's worker is gone, and none can be had."""
+        """Recover the call, because the worker of an assignment is lost."""
         if assignment is self._hand_over.resting:
             self._hand_over.leave_resting()
         elif assignment is self._hand_over.standby:
@@ -144,10 +144,10 @@ class Sessions:
             self._recover(Reason.WORKER_LOST, now_seconds, excluded=assignment.worker_id)
 
     def repair(self, now_seconds: float) -> None:
-        """Go on in another session after an illegal transition, as if the worker were lost.
+        """Continue in another session after an illegal transition, as if the worker were lost.
 
-        A call that looks for a worker goes on doing so, up to its bound. A call without a session to recover, or
-        with too many repairs, is given up.
+        A call that searches a worker continues its search, up to its bound. A call without a session to recover,
+        or with too many repairs, fails.
         """
         self._repairs += 1
         assignment = self._assignments.current
@@ -156,7 +156,7 @@ class Sessions:
         if self._repairs > MAX_REPAIRS or assignment is None:
             self._fail(EndReason.INTERNAL, "internal error", now_seconds)
             return
-        # The worker is there, and its session must not go on.
+        # The worker lives, so its session is closed.
         for each in self._hand_over.all_assignments():
             self._out.record(each, wire.Close("the call goes on in another session"))
             if each is not assignment:
@@ -166,7 +166,7 @@ class Sessions:
         self._recover(Reason.WORKER_LOST, now_seconds)
 
     def tick(self, now_seconds: float) -> None:
-        """Look at the clocks."""
+        """Check the time limits."""
         if self._life.state is State.LIVE:
             self._recovery.lives(self._limits.unstable_seconds, now_seconds)
         if self._life.state in (State.PLACING, State.OPENING):
@@ -189,7 +189,7 @@ class Sessions:
             case Kind.REFUSED:
                 self._refused(wire.decode_control(wire.Refused, payload), now_seconds)
             case Kind.READY:
-                # One that stood by when it said so has been told to go on meanwhile, and says it again.
+                # A standby that has the call meanwhile sends READY again.
                 if not wire.decode_control(wire.Ready, payload).standby:
                     self._ready(assignment, now_seconds)
             case Kind.MOVE:
@@ -232,7 +232,7 @@ class Sessions:
 
     def _refused(self, refused: wire.Refused, now_seconds: float) -> None:
         if refused.reason == Refusal.UNKNOWN:
-            # It has no session of this call, or not any more.
+            # The worker has no session of this call.
             self._recover(Reason.WORKER_LOST, now_seconds)
             return
         self._life.enter(Event.REFUSED)
@@ -258,7 +258,7 @@ class Sessions:
         self._ends.fail(CallEnd(Ending.FAILED, reason, message), 1011, now_seconds)
 
     def _released(self, assignment: Assignment, released: wire.Released, now_seconds: float) -> None:
-        """Go on in another session, as the worker has released the call."""
+        """Continue in another session, because the worker has released the call."""
         self._assignments.current = None
         if self._hand_over.resting is None and (
             assignment.state is AssignmentState.READY or assignment.is_attached
@@ -274,21 +274,21 @@ class Sessions:
             self._recover(released.reason, now_seconds, excluded=self._assignments.worker_id)
 
     def _count_repin(self, assignment: Assignment) -> None:
-        """Count a worker that has taken the call; one that was only asked, or stood by, does not count."""
+        """Count a worker that has taken the call; workers that refused or stood by do not count."""
         lost = self._recovery.reason == Reason.WORKER_LOST
         reason = self._recovery.reason if lost else assignment.reason
         if assignment.reason and reason in (Reason.WORKER_LOST, Reason.DRAIN):
             self._out.report(Metric.REPIN, label=reason)
 
     def _recover(self, reason: str, now_seconds: float, *, excluded: str = "", same_worker: str = "") -> None:
-        """Go on in another session, as the present one is gone: the one way back."""
+        """Continue in another session, because the present one is lost."""
         self._leave_assignment()
         self._filler_playback.session_lost(now_seconds, is_replying=self._worker_side.memory.is_replying)
         self._recovery.began(reason, now_seconds)
         self._playback.lost(now_seconds)
         standby = self._hand_over.take_standby()
         if standby is not None:
-            # It has the memory already, and waits for nothing but this.
+            # The standby has the memory already, except for the newest changes.
             is_opening = standby.state is AssignmentState.OPENING
             self._life.enter(Event.STANDBY_OPENS if is_opening else Event.STANDBY_CONNECTS)
             self._out.actions.append(Publish())

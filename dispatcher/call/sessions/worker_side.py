@@ -1,7 +1,7 @@
-"""The workers' side of a call: what its worker is told, and what the worker says of the conversation.
+"""The workers' side of a call: records to its worker, and the worker's records of the conversation.
 
-The dispatcher keeps what a worker would have to know of the call (its memory, the caller's audio, keys, commands),
-so that a worker can die: another one is given all of it.
+The dispatcher keeps the call's state: its memory, the caller's audio, keys and commands. If the worker dies,
+another one gets all of that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dispatcher.call.playback.filler import Filler
 from dispatcher.call.playback.reply_playback import ReplyPlayback
 from dispatcher.call.telephony_commands import TelephonyCommands
 
-# Keys that are no part of the conversation yet: more than any menu asks for.
+# Maximum keys that are not part of the conversation yet, more than any menu asks for.
 MAX_WAITING_DIGITS = 64
 
 
@@ -27,9 +27,9 @@ class WorkerSide:
     """Conversation of one call with its workers.
 
     Attributes:
-        identity: what the call is.
-        memory: of the call.
-        audio: of the caller, on its way to the worker.
+        identity: uuid and metadata of the call.
+        memory: memory of the call.
+        audio: audio of the caller on its way to the worker.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class WorkerSide:
         self._filler = filler
         self._keys: list[str] = []
         self._speaking = False
-        # The caller was saying something that began before this dispatcher had the call.
+        # The caller's present speech began before this dispatcher had the call.
         self._spoke_before_us = False
 
     def restored(self, memory: CallMemory) -> None:
-        """Go on from the memory that another dispatcher wrote."""
+        """Continue with the memory that another dispatcher wrote."""
         self.memory = self._playback.memory = memory
         self._playback.was_here_before()
 
@@ -78,7 +78,7 @@ class WorkerSide:
             now_seconds: when.
             delay_seconds: as in `wire.Open`.
             waited_seconds: as in `wire.Open`.
-            attach: go on with the session that the worker has of the call.
+            attach: continue in the session that the worker has of the call.
         """
         assignment.given_bytes = max(0, wire.REPLY_CREDIT_BYTES - self._playback.held_bytes)
         opening = wire.Open(
@@ -99,7 +99,7 @@ class WorkerSide:
         self._out.actions.append(ToWorker(assignment, opening, counted=False))
 
     def give_memory(self, assignment: Assignment, *, standby: bool = False) -> None:
-        """Tell a worker all of the call. A worker that is to stand by is told again when it has the call."""
+        """Send a worker the memory of the call. A standby gets the memory again when it takes the call."""
         for record in self.memory.records():
             self._out.record(assignment, record)
         if not standby:
@@ -108,7 +108,7 @@ class WorkerSide:
         resume = wire.Resume(
             assignment.reason,
             standby,
-            self._commands.known,
+            self._commands.known_ids,
             "".join(self._keys),
             self._speaking,
             recalled=self.memory.is_recalled,
@@ -126,12 +126,12 @@ class WorkerSide:
         Args:
             assignment: of the worker that has the call; None: no worker has it.
             pcm: PCM16 at 8 kHz, whole samples.
-            may_wait: False: drop what cannot be sent now.
+            may_wait: False: drop audio that cannot be sent now.
         """
         audio = self.audio
         if assignment is not None and assignment.credit_bytes >= len(pcm) and not audio.waiting_bytes:
             assignment.credit_bytes -= len(pcm)
-            self._out.record(assignment, wire.CallerAudio(audio.passed(pcm), pcm))
+            self._out.record(assignment, wire.CallerAudio(audio.sent(pcm), pcm))
         elif may_wait:
             dropped_seconds = audio.wait(pcm)
             if dropped_seconds:
@@ -211,7 +211,7 @@ class WorkerSide:
             case Kind.FINISHED:
                 finished = wire.decode_control(wire.Finished, payload)
                 self._speaking = finished.speaking
-                # At first the dispatcher that is gone had the audio of what the caller is saying.
+                # The lost dispatcher had the beginning of the caller's present speech.
                 attaches = assignment.is_attached and connects
                 self._spoke_before_us = finished.speaking and (attaches or self._spoke_before_us)
                 self.audio.finished(finished.position_samples)

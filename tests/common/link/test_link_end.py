@@ -42,7 +42,7 @@ Record = tuple[int, int, bytes]
 
 
 class Recorder:
-    """A link's owner that keeps what it was told."""
+    """An owner of a link that keeps its events."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Recorder:
 
 @contextlib.asynccontextmanager
 async def far_end(far: Recorder) -> AsyncIterator[str]:
-    """A listener whose only link is `far`'s; yields its URL."""
+    """Yield the URL of a listener whose only link is `far`'s."""
     sock = socket.create_server(("127.0.0.1", 0))
     server = await serve(lambda *_: far.end, sock, limits=LINK_LIMITS)
     try:
@@ -102,7 +102,7 @@ async def far_end(far: Recorder) -> AsyncIterator[str]:
 async def linked(
     far: Recorder | None = None, near: Recorder | None = None
 ) -> AsyncIterator[tuple[Recorder, Recorder]]:
-    """Both ends of a link, greeted."""
+    """Yield both ends of a link, greeted."""
     near = near or Recorder(NEAR)
     far = far or Recorder(FAR)
     async with far_end(far) as url:
@@ -114,7 +114,7 @@ async def linked(
 
 
 async def greeted_client(url: str) -> ClientConnection:
-    """The library's client, past both HELLOs."""
+    """Return the library's client, past both HELLOs."""
     client = await library_connect(url)
     await client.send(wire.encode(NEAR, 0))
     (hello,) = wire.decode(bytes_of(await client.recv()))
@@ -429,7 +429,7 @@ BEFORE = f"more than {MOST_BYTES} bytes came before the peer has identified itse
 
 
 async def raw_link(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A link whose bytes are the test's, behind the opening handshake."""
+    """Open a link whose bytes the test writes, after the opening handshake."""
     port = int(url.rpartition(":")[2].partition("/")[0])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(UPGRADE)
@@ -516,7 +516,7 @@ async def test_a_dispatcher_takes_no_more_of_a_stranger_either() -> None:
 
 
 async def test_the_first_message_of_a_link_is_the_hello_alone() -> None:
-    """Records of the same turn, of many calls that go on, would make it too long for a stranger's."""
+    """Records of many calls in the same turn would make the message too long for a stranger."""
 
     class Hurried(Recorder):
         def greeted(self, hello: Hello) -> None:

@@ -26,7 +26,7 @@ MAX_CLOSE_REASON_BYTES = 123
 
 
 def payload_of(record: bytes) -> bytes:
-    """Of the only record of a message."""
+    """Return the payload of a message's only record."""
     ((_, channel, payload),) = wire.decode(record)
     assert channel == 0
     return bytes(payload)
@@ -122,7 +122,7 @@ def test_a_recorded_proof_is_worth_nothing_the_next_time() -> None:
 
 
 def test_a_proof_sent_back_is_none() -> None:
-    """Who has no token and pretends to be a worker, with nothing but what the dispatcher sent."""
+    """A peer without a token returns the dispatcher's own proof."""
     dispatcher = TokenHandshake(DISPATCHER, TOKEN)
     pretended = replace(dispatcher.hello, role="worker", id="w-1")
     (proof,) = greet(dispatcher, wire.encode(pretended, 0))
@@ -210,7 +210,7 @@ def test_an_unknown_role_of_a_peer_is_not_repeated() -> None:
 
 
 def replaced(*values: str) -> Token:
-    """A token that was each of these in turn."""
+    """Return a token that had each of these values in turn."""
     token = Token(SecretStr(values[0]))
     for value in values[1:]:
         token.replace(SecretStr(value))

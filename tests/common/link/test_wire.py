@@ -150,7 +150,7 @@ controls = st.one_of(
 
 
 def decode_all(message: bytes) -> list[tuple[int, int, Any]]:
-    """All records of a message, payloads decoded too where the kind is known."""
+    """Return all records of a message, payloads decoded too where the kind is known."""
     return [(kind, channel, decode_payload(kind, payload)) for kind, channel, payload in wire.decode(message)]
 
 
@@ -240,6 +240,26 @@ def test_the_numbers_of_the_kinds_are_part_of_the_protocol() -> None:
     assert wire.encode_caller_audio(3, 4, b"ab") == b"\x06\x00\x00\x00\x03\x00\x00\x00\x0a" + bytes(7) + b"\x04ab"
 
 
+@pytest.mark.parametrize(
+    ("record", "fields"),
+    [
+        (wire.ItemUpdate("a", deleted=True), {"forgotten": True}),
+        (wire.Resume(known_commands=("a",)), {"orders": ["a"]}),
+    ],
+)
+def test_a_renamed_field_keeps_its_name_in_json(record: Control, fields: dict[str, object]) -> None:
+    payload = orjson.loads(wire.encode(record, 1)[wire.HEAD_BYTES :])
+    names = [wire.json_name(field) for field in dataclasses.fields(record)]
+    assert list(payload) == names
+    assert fields.items() <= payload.items()
+
+
+def test_a_renamed_field_of_a_member_keeps_its_name_in_json() -> None:
+    payload = orjson.loads(wire.encode(wire.PendingReplies((wire.Reply(truncated=True),)), 1)[wire.HEAD_BYTES :])
+    assert payload["replies"][0]["cut"] is True
+    assert "truncated" not in payload["replies"][0]
+
+
 def test_many_records_share_a_message_in_order() -> None:
     message = b"".join(wire.encode(record, channel) for channel, record in enumerate(RECORDS, start=1))
     assert decode_all(message) == [
@@ -287,7 +307,7 @@ def test_a_field_of_another_type_is_refused(record_type: type[Control]) -> None:
     for field in dataclasses.fields(record_type):
         for value in wrong[str(field.type)]:
             # Not orjson, which cannot write a number of 71 bits.
-            payload = json.dumps({field.name: value}).encode()
+            payload = json.dumps({wire.json_name(field): value}).encode()
             with pytest.raises(LinkProtocolError):
                 wire.decode_control(record_type, memoryview(payload))
 

@@ -29,7 +29,7 @@ HEAD = b"GET /some/path HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Speaker(asyncio.Protocol):
-    """Takes over behind the head: says so, and keeps what comes."""
+    """An owner that takes over after the head, and keeps the data."""
 
     def __init__(self, arrival: Arrival, head: bytes) -> None:
         self.arrival = arrival
@@ -51,7 +51,7 @@ class Speaker(asyncio.Protocol):
         self.received += data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.arrival.known()
+        self.arrival.mark_identified()
         self.is_lost = True
 
 
@@ -133,7 +133,7 @@ async def test_a_connection_counts_until_identified_or_gone(authority: Authority
         first, second, third = [await port.connect() for _ in range(3)]
         await eventually(lambda: port.arriving == 3, PATIENCE_SECONDS)
         first.send(HEAD)
-        (await port.speaker(0)).arrival.known()
+        (await port.speaker(0)).arrival.mark_identified()
         assert port.arriving == 2
         second.send(HEAD)
         speaker = await port.speaker(1)
@@ -144,7 +144,7 @@ async def test_a_connection_counts_until_identified_or_gone(authority: Authority
         await third.close()  # before it asked
         await eventually(lambda: port.arriving == 0, PATIENCE_SECONDS)
         # Once is enough.
-        (await port.speaker(0)).arrival.known()
+        (await port.speaker(0)).arrival.mark_identified()
         assert port.arriving == 0
         await first.close()
         assert port.refusals == []
@@ -172,9 +172,9 @@ async def test_one_address_does_not_take_up_all_room() -> None:
         peers[-1].send(HEAD)
         assert (await port.speaker()).arrival.address == "127.0.0.2"
         # And a call is none of those that are counted.
-        (await port.speaker()).arrival.known()
+        (await port.speaker()).arrival.mark_identified()
         peers[0].send(HEAD)
-        (await port.speaker(1)).arrival.known()
+        (await port.speaker(1)).arrival.mark_identified()
         async with await port.connect() as again:
             again.send(HEAD)
             await port.speaker(2)
@@ -364,7 +364,7 @@ async def test_a_protocol_that_fails_costs_its_connection_alone(loop_failures: l
 
 @contextlib.contextmanager
 def no_more_files() -> Iterator[None]:
-    """This process can open no file."""
+    """Let this process open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
     taken: list[int] = []

@@ -15,7 +15,7 @@ LOOPBACK = "127.0.0.1"
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which another process listens and would share it."""
+    """Yield a port on which another process listens and would share it."""
     with listen_socket(LOOPBACK, 0, variable="PORT", reuse_port=True) as listener:
         yield port_of(listener)
 

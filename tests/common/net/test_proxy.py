@@ -64,7 +64,7 @@ class TestChoice:
 
 @asynccontextmanager
 async def proxy(*pieces: bytes, hangs_up: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A proxy that answers every request in these pieces, and then echoes; yields its address and the requests."""
+    """Run a proxy that answers requests in these pieces, and then echoes; yield its address and the requests."""
     requests: list[bytes] = []
     served: list[asyncio.Future[None]] = []
 

@@ -28,7 +28,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @contextlib.asynccontextmanager
 async def answering(tls: Tls) -> AsyncIterator[int]:
-    """A server that says hello in the context of the moment."""
+    """Run a server that sends a greeting, with the current context."""
 
     async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -109,7 +109,7 @@ def self_signed_pair(folder: Path) -> tuple[Path, Path]:
 
 
 def certificate_of(context: ssl.SSLContext, trust: ssl.SSLContext) -> bytes:
-    """What a server of this context shows."""
+    """Return the certificate that a server of this context shows."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = context.wrap_bio(to_server, to_client, server_side=True)
     client = trust.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")

@@ -61,7 +61,7 @@ def test_a_bearer_token_is_taken_from_its_header(header: str | None, token: str 
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

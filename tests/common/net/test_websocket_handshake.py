@@ -49,7 +49,7 @@ async def library_server(handler: Callable[[ServerConnection], Any], **options: 
 
 @contextlib.asynccontextmanager
 async def raw_server(answer: bytes | None, *, then_close: bool = False) -> AsyncIterator[str]:
-    """A server that answers any request with these bytes; None: with nothing."""
+    """Yield a server that answers any request with these bytes; None: with nothing."""
     writers: list[asyncio.StreamWriter] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +76,7 @@ async def raw_server(answer: bytes | None, *, then_close: bool = False) -> Async
 
 @contextlib.asynccontextmanager
 async def scripted_server(status_line: Callable[[str], bytes], *, then: bytes = b"") -> AsyncIterator[str]:
-    """A server that accepts, sends these bytes, and then neither reads nor answers."""
+    """Yield a server that accepts, sends these bytes, and then neither reads nor answers."""
     writers: list[asyncio.StreamWriter] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -61,7 +61,7 @@ class Transport(asyncio.Transport):
 
 
 class Talker:
-    """An owner that keeps what it was told, and answers some of it."""
+    """An owner that keeps its messages, and answers some of them."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[Any, ...]] = []
@@ -106,7 +106,7 @@ def client(owner: Owner) -> WebSocket:
 async def outcome(
     make: Callable[[Owner], WebSocket], pieces: list[bytes], *, by_library: bool
 ) -> tuple[list[bytes], tuple[Any, ...]]:
-    """The pieces as they were read, and the results: the owner's events, the answers, and the end."""
+    """Return the pieces as they were read, and the results: the owner's events, the answers, and the end."""
     owner, transport = Talker(), Transport()
     connection = make(owner)
     cut: list[bytes] = []
@@ -146,7 +146,7 @@ async def outcome(
 
 @st.composite
 def frames(draw: st.DrawFn, *, masked: bool) -> bytes:
-    """One frame: a good one, a hostile one, or none at all."""
+    """Return one frame: a good one, a hostile one, or none at all."""
     kind = draw(
         st.sampled_from(["message"] * 6 + ["control"] * 2 + ["fragment"] * 2 + ["close", "broken", "garbage"])
     )
@@ -176,7 +176,7 @@ def frames(draw: st.DrawFn, *, masked: bool) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn, *, masked: bool) -> list[bytes]:
-    """A few frames, cut into pieces as a network cuts them."""
+    """Return a few frames, cut into pieces as a network cuts them."""
     data = b"".join(draw(st.lists(frames(masked=masked), max_size=12)))
     cuts = draw(st.lists(st.integers(0, len(data)), max_size=6))
     edges = sorted({0, len(data), *cuts})

@@ -42,7 +42,7 @@ BAD = {
 
 @contextlib.asynccontextmanager
 async def port() -> AsyncIterator[int]:
-    """An admin port with requests that look at a body and a host, and one that fails."""
+    """Yield an admin port with requests that look at a body and a host, and one that fails."""
 
     async def body(request: web.Request) -> web.Response:
         return web.Response(body=await request.read())
@@ -64,7 +64,7 @@ async def port() -> AsyncIterator[int]:
 
 
 async def ask(number: int, sent: bytes) -> bytes:
-    """The beginning of the answer to these bytes; nothing, where a peer hangs up within its body."""
+    """Return the beginning of the answer to these bytes; nothing, where a peer hangs up within its body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(sent)
     await writer.drain()

@@ -57,7 +57,7 @@ class Program:
             self.stderr = -1
 
     def lines(self) -> list[str]:
-        """All that it has written, up to its end."""
+        """Return all written lines, up to the end."""
         with os.fdopen(self.stderr, "rb") as pipe:
             self.stderr = -1
             return pipe.read().decode().splitlines()

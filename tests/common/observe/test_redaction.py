@@ -60,7 +60,7 @@ KEY = "plain-key-0123456789"
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> KnownSecrets:
-    """The secrets of a process that has none yet."""
+    """Return the secrets of a process that has none yet."""
     known = KnownSecrets()
     monkeypatch.setattr(redaction, "KNOWN", known)
     return known

@@ -94,7 +94,7 @@ metrics.share(Path(sys.argv[1]), "worker-0")
 
 @pytest.mark.parametrize("limit_bytes", [0, 1000, 1 << 16, 100_000])
 def test_a_limit_of_file_sizes_is_no_end(tmp_path: Path, limit_bytes: int) -> None:
-    """As a quota is: an error at the growth of a file."""
+    """Fail when a file grows, as a quota does."""
     program = f"""
 import resource, sys
 from pathlib import Path

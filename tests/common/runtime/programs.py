@@ -39,7 +39,7 @@ sys.exit(cli.main(["serve"]))
 
 
 def process_program(role: str, body: str, before: str = "") -> str:
-    """A process of `role` whose `main(config, this)` has this body; `before` comes before all imports."""
+    """Return a process of `role` whose `main(config, this)` has this body; `before` comes before all imports."""
     return _PROCESS.format(
         before=before, role=role, body=textwrap.indent(textwrap.dedent(body).strip("\n"), "    ")
     )

@@ -95,7 +95,7 @@ def start(ends: Ends) -> Start:
 
 
 async def ready(child: Child) -> psutil.Process:
-    """The process of this slot, once it says that it is ready."""
+    """Return the process of this slot, once it says that it is ready."""
     await asyncio.wait_for(child.ready.wait(), 60)
     assert child.pid is not None
     return psutil.Process(child.pid)

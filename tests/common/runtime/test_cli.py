@@ -18,7 +18,7 @@ COMMANDS = ["serve", "dispatcher", "worker", "healthcheck", "await-workers", "ca
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command as it is typed, in a directory without .env."""
+    """Run the command in a directory without .env."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     return subprocess.run(
         [Path(sys.executable).with_name("avr-sts-openai"), *arguments],

@@ -10,7 +10,7 @@ from common.runtime.heartbeat import BEAT, MAX_SILENCE_SECONDS, MAX_START_SECOND
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """The reading and the writing end."""
+    """Yield the reading and the writing end."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     yield read_fd, write_fd

@@ -89,7 +89,7 @@ class Running:
         self.process.communicate()
 
     def end(self) -> tuple[int, list[dict[str, object]]]:
-        """Its exit code and what it logged."""
+        """Return the exit code and the log."""
         _, logged = self.process.communicate(timeout=60)
         return self.process.returncode, [json.loads(line) for line in logged.splitlines()]
 

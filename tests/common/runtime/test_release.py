@@ -1,4 +1,4 @@
-"""What is compiled is what pyproject.toml says, and nothing that must not be."""
+"""The compiled modules are the ones that pyproject.toml names."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ IMPATIENT = with_limits(max_silence_seconds=3.0)
 
 
 class Serve:
-    """A `serve` with children of the test's own, and what it and they log."""
+    """A `serve` with children of the test, and their log lines."""
 
     def __init__(self, tmp_path: Path, dispatcher: str, worker: str, before: str, **variables: object) -> None:
         self.temporary = tmp_path / "tmp"
@@ -99,7 +99,7 @@ class Serve:
         self.pid = self._process.pid
 
     def wait_for(self, event: str, **fields: object) -> dict[str, Any]:
-        """The next line of this event; those before it are kept in `lines`."""
+        """Return the next line of this event; those before it are kept in `lines`."""
         assert self._process.stderr is not None
         wanted = {"event": event, **fields}
         for text in self._process.stderr:
@@ -114,14 +114,14 @@ class Serve:
         raise AssertionError(f"ended without {wanted}: {self.told} {self.lines}")
 
     def up(self) -> dict[str, Any]:
-        """Waits for `serving` and for every child of the first start; returns the line of the former."""
+        """Wait for `serving` and for all first children; return the line of `serving`."""
         serving = self.wait_for("serving")
         while len(self.events("up")) < serving["workers"] + serving["dispatchers"]:
             self.wait_for("up")
         return serving
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """The lines of this event so far."""
+        """Return the lines of this event so far."""
         return [line for line in self.lines if line["event"] == event]
 
     def look(self) -> list[psutil.Process]:
@@ -134,7 +134,7 @@ class Serve:
         return children
 
     def children(self, word: str) -> list[psutil.Process]:
-        """The children with this word in their command."""
+        """Return the children with this word in their command."""
         found = []
         for child in self.look():
             with contextlib.suppress(psutil.Error):  # it ended just now
@@ -181,7 +181,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serve]]:
 
 
 def answer(port: int) -> dict[str, float]:
-    """What `/metrics` would say."""
+    """Return the values in the answer of a port."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection, connection.makefile() as text:
         return {
             name: float(value)

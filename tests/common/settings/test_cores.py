@@ -12,7 +12,7 @@ V1 = "12:memory:/docker/f00\n4:cpu,cpuacct:/docker/f00\n1:name=systemd:/docker/f
 
 
 def system(root: Path, cgroup: str, files: dict[str, str]) -> Path:
-    """What a process sees of its control groups."""
+    """Write the control groups of a process into a folder; return the folder."""
     for name, text in {
         "proc/self/cgroup": cgroup,
         **{f"sys/fs/cgroup/{name}": files[name] for name in files},

@@ -281,7 +281,7 @@ def test_a_model_without_voice_is_replaced_at_openai_alone(model: str, used: str
 
 
 def models_of_the_api() -> list[str]:
-    """The models that the `openai` package lists for Realtime sessions."""
+    """Return the models that the `openai` package lists for Realtime sessions."""
     annotation = RealtimeSessionCreateRequest.model_fields["model"].annotation
     found = re.findall(r"'((?:gpt|whisper)[\w.-]+)'", str(annotation))
     assert "gpt-realtime-2.1" in found

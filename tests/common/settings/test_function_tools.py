@@ -36,7 +36,7 @@ def parameters_of(schema: object) -> dict[str, Any]:
 
 
 def refused(parameters: dict[str, Any]) -> str:
-    """The words of the API for parameters that it refuses; empty for others. Written from the sources alone."""
+    """Return the API's error for parameters that it refuses; empty for others. Written from the sources alone."""
     if parameters.get("type") != "object":
         return "schema must have type 'object'"
     if {"oneOf", "anyOf", "allOf", "enum", "const", "not"} & parameters.keys():

@@ -68,7 +68,7 @@ def refusal(role: Role = Role.WORKER, /, **variables: str) -> str:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """No variable of ours is set, and the working directory is empty."""
+    """Unset all variables of the service, and use an empty working directory."""
     for name in os.environ:
         if name.lower() in Settings.model_fields or name.startswith("AVR_STS_"):
             monkeypatch.delenv(name)

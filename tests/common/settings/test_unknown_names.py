@@ -1,4 +1,4 @@
-"""Variables that look like settings and are none, and lines of `.env` that say nothing."""
+"""Variables that look like settings and are not, and meaningless lines of `.env`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ NEEDED = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "ws://127.0.0.1:9000"}
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    """A folder with a tool that its owner alone may change."""
+    """Return a folder with a tool that its owner alone may change."""
     folder = tmp_path / "tools"
     folder.mkdir(mode=0o755)
     (folder / "a.py").touch(mode=0o644)

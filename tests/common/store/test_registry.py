@@ -30,7 +30,7 @@ NO_WORKERS = NoCapacity(NoCapacityReason.NO_WORKERS)
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """What Redis holds, past the registry."""
+    """Yield a client of the registry's Redis."""
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
 
@@ -674,30 +674,30 @@ class TestALostWrite:
         await pinned(registry, "call", dispatcher="d1")
         await registry.remember({"call": MemoryUpdate({"order": '["a"]', "item:a": "{}"}, True, version=7)})
 
-    async def forgotten(self, registry: Registry, versions: dict[str, int]) -> frozenset[str]:
+    async def missing(self, registry: Registry, versions: dict[str, int]) -> frozenset[str]:
         held = [lease("call", "w-1")]
         renewed = await registry.renew("d1", held, lease_seconds=LONG_SECONDS, said_versions=versions)
-        return renewed.forgotten
+        return renewed.missing
 
     async def test_a_complete_copy_is_not_forgotten(self, registry: Registry) -> None:
         await self.said(registry)
-        assert await self.forgotten(registry, {"call": 7}) == frozenset()
+        assert await self.missing(registry, {"call": 7}) == frozenset()
         assert await registry.recall("call") == {"order": '["a"]', "item:a": "{}"}
 
     async def test_an_older_version_is_forgotten(self, registry: Registry) -> None:
         await self.said(registry)
-        assert await self.forgotten(registry, {"call": 8}) == {"call"}
-        assert await self.forgotten(registry, {}) == frozenset()
+        assert await self.missing(registry, {"call": 8}) == {"call"}
+        assert await self.missing(registry, {}) == frozenset()
 
     async def test_a_lost_field_is_forgotten(self, registry: Registry, redis: Redis) -> None:
         await self.said(registry)
         await redis.hdel(f"{KEY_PREFIX}said:call", "item:a")
-        assert await self.forgotten(registry, {"call": 7}) == {"call"}
+        assert await self.missing(registry, {"call": 7}) == {"call"}
 
     async def test_a_lost_copy_is_forgotten(self, registry: Registry, redis: Redis) -> None:
         await self.said(registry)
         await redis.delete(f"{KEY_PREFIX}said:call")
-        assert await self.forgotten(registry, {"call": 7}) == {"call"}
+        assert await self.missing(registry, {"call": 7}) == {"call"}
 
 
 class TestARecordThatIsNone:

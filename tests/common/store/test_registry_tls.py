@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 10.0
 
 
 async def workers_at(url: str, timeout_seconds: float = PATIENCE_SECONDS) -> int:
-    """How many workers the Redis at `url` knows."""
+    """Return how many workers the Redis at `url` knows."""
     registry = Registry.from_url(url, timeout_seconds=timeout_seconds)
     try:
         return len(await registry.workers())
@@ -33,7 +33,7 @@ async def workers_at(url: str, timeout_seconds: float = PATIENCE_SECONDS) -> int
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    """A CA that the system trusts."""
+    """Return a CA that the system trusts."""
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
     return authority
@@ -81,7 +81,7 @@ def socket_of(server: RealRedis) -> str:
 
 @contextlib.contextmanager
 def redis_with_tls(executable: Path, files: TlsFiles, folder: Path) -> Iterator[int | None]:
-    """A `redis-server` that speaks TLS itself: its port; None: this one was built without."""
+    """Run a `redis-server` with TLS of its own; yield its port, or None: it was built without TLS."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = {

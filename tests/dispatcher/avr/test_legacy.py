@@ -116,7 +116,7 @@ async def test_frames_are_the_body_of_the_response(port: Port) -> None:
     assert call.connection is not None
     for _ in range(3):
         call.connection.play(FRAME)
-    call.connection.tell("agent", "has no place in the stream")
+    call.connection.send_transcript("agent", "has no place in the stream")
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     body = b""

@@ -17,17 +17,17 @@ from common.observe.metrics import FallbackOutcome
 from dispatcher.call.actions import (
     Action,
     CloseCaller,
-    Complain,
     Ended,
     Ending,
     Execute,
     LeaveChannel,
     Measurement,
+    MessageIgnored,
     Metric,
-    PassedOver,
     Place,
     Publish,
     Purpose,
+    SendError,
     TookWayOut,
     ToWorker,
     TransferAway,
@@ -57,8 +57,8 @@ from tests.dispatcher.call_driver import (
 FRAME = sound(FRAME_BYTES)
 
 
-def error(message: str) -> Complain:
-    return Complain(message)
+def error(message: str) -> SendError:
+    return SendError(message)
 
 
 def close_record(driver: CallDriver, reason: str, *, keep: bool = False) -> ToWorker:
@@ -446,7 +446,7 @@ class TestBadInput:
     def test_it_is_passed_over_and_noted_once_a_call(self, reason: str, data: bytes, driver: CallDriver) -> None:
         counted, noted = driver.live().send(data)
         assert counted == Measurement(Metric.BAD_INPUT, label=reason)
-        assert isinstance(noted, PassedOver)
+        assert isinstance(noted, MessageIgnored)
         assert noted.reason == reason
         assert driver.send(data) == [counted]
         assert driver.state is State.LIVE
@@ -464,7 +464,7 @@ class TestBadInput:
     def test_what_comes_before_init_is_passed_over(self, data: bytes, driver: CallDriver) -> None:
         counted, noted = driver.send(data)
         assert counted == Measurement(Metric.BAD_INPUT, label="before_init")
-        assert isinstance(noted, PassedOver)
+        assert isinstance(noted, MessageIgnored)
         driver.init()
         assert driver.state is State.PLACING
 
@@ -552,7 +552,7 @@ class TestOrders:
         assert Execute(self.HANG_UP) in driver.tick(0.1)
         assert Execute(self.HANG_UP) not in driver.tick(5)
 
-    def test_an_order_of_which_the_words_were_interrupted_is_carried_out(self, driver: CallDriver) -> None:
+    def test_a_command_is_executed_after_interrupted_last_words(self, driver: CallDriver) -> None:
         driver.live().reply(1, sound(32_000))
         driver.record(self.HANG_UP)
         driver.record(wire.Flush(1))
@@ -650,7 +650,7 @@ class TestAPromiseToAnAbsentCaller:
     """The core is gone, and the caller's channel may be there: what was promised is done."""
 
     def absent(self, driver: CallDriver, *orders: str) -> list[object]:
-        """A call whose last words AVR Core never took, up to the end of the wait for it."""
+        """Return a call whose last words AVR Core never took, up to the end of the wait for it."""
         driver.live()
         driver.record(wire.ReplyItem(0, "item_1"))
         driver.reply(0, sound(32_000))
@@ -792,7 +792,7 @@ class TestRefusals:
             Ended(Ending.FAILED, message),
         ]
 
-    def test_full_workers_do_not_end_a_call_that_another_has_room_for(self) -> None:
+    def test_full_workers_end_no_call_while_another_has_room(self) -> None:
         driver = CallDriver(placing_attempts=2)
         driver.init()
         for attempt, reason in enumerate([Refusal.FULL, Refusal.DRAINING] * 10, 1):
@@ -813,7 +813,7 @@ class TestRefusals:
         driver.placed(epoch=9, pins=9)
         assert driver.record(wire.Refused(Refusal.FULL)) == [LeaveChannel(driver.assignment), place(10, WORKER)]
 
-    def test_what_comes_late_on_a_channel_that_was_left_is_not_looked_at(self, driver: CallDriver) -> None:
+    def test_late_records_of_a_left_channel_are_ignored(self, driver: CallDriver) -> None:
         driver.opening().record(wire.Refused(Refusal.FULL))
         assert driver.reply(1, FRAME) == []
         assert driver.record(wire.Opened(100)) == []
@@ -850,7 +850,7 @@ class TestTime:
         assert taken[-1] == Ended(Ending.FAILED, "no worker took the call within 10 s")
 
     @pytest.mark.parametrize("state", [State.CONNECTING, State.LIVE])
-    def test_a_call_that_a_worker_has_taken_waits_for_as_long_as_that_worker_does(self, state: State) -> None:
+    def test_a_taken_call_waits_as_long_as_its_worker_does(self, state: State) -> None:
         driver = CallDriver(placing_seconds=10.0, silence_seconds=60.0)
         REACH[state](driver)
         assert driver.tick(59.0) == []
@@ -1019,9 +1019,7 @@ class Life(CallDriver):
 )
 @settings(max_examples=300)
 @given(script=st.lists(st.sampled_from(EVENTS_OF_A_LIFE), max_size=80))
-def test_whatever_happens_in_whatever_order_a_call_ends_once_and_keeps_its_bounds(
-    announcements: Announcements, script: list[str]
-) -> None:
+def test_any_events_end_a_call_once_and_within_its_bounds(announcements: Announcements, script: list[str]) -> None:
     driver = Life(waiting_bytes=2_000, announcements=announcements)
     taken: list[Action] = []
     for event in script:

@@ -1,4 +1,4 @@
-"""A call's audio in the dispatcher, both ways: credit, bounds, frames, barge-in and what was heard."""
+"""A call's audio in the dispatcher, both ways: credit, bounds, frames, barge-in and heard parts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestCallerAudio:
         assert to_worker(driver.credit(1)) == [wire.CallerAudio(0, FRAME)]
         assert driver.audio(FRAME) == []
 
-    def test_what_waits_is_bounded_and_the_oldest_is_dropped_and_counted(self) -> None:
+    def test_waiting_audio_is_bounded_and_drops_the_oldest(self) -> None:
         driver = CallDriver(waiting_bytes=3 * FRAME_BYTES)
         driver.init()
         frames = [sound(FRAME_BYTES, seed=seed) for seed in range(5)]
@@ -148,7 +148,7 @@ class TestReplies:
         assert driver.record(wire.ReplyItemDone(1)) == []
         assert heard_pcm(driver.reply(2, FRAME[100:])) == FRAME
 
-    def test_the_first_frame_is_the_greeting_and_is_measured_from_init(self, driver: CallDriver) -> None:
+    def test_the_greeting_is_measured_from_init_to_the_first_frame(self, driver: CallDriver) -> None:
         driver.live()
         driver.now += 1.5
         assert driver.reply(1, FRAME[:100]) == []
@@ -224,7 +224,7 @@ class TestACoreThatDoesNotRead:
         assert driver.record(wire.ReplyItemDone(1)) == []
         assert to_worker(driver.reply(2, sound(16_000))) == []
 
-    def test_when_it_reads_again_all_of_it_comes_in_order_and_so_does_the_credit(self, driver: CallDriver) -> None:
+    def test_held_audio_and_credit_follow_in_order_after_a_pause(self, driver: CallDriver) -> None:
         first, second = sound(8_100), sound(640, seed=2)
         driver.live()
         driver.pause()
@@ -247,7 +247,7 @@ class TestACoreThatDoesNotRead:
         driver.now += 0.25
         assert to_worker(driver.tick()) == [wire.Playout((ItemHeard(1, 2000),), False, (ItemHeard(1, 8000),))]
 
-    def test_a_core_that_reads_without_having_stopped_changes_nothing(self, driver: CallDriver) -> None:
+    def test_a_writable_event_without_a_pause_changes_nothing(self, driver: CallDriver) -> None:
         driver.live()
         assert driver.resume() == []
 
@@ -344,7 +344,7 @@ class TestBargeIn:
 
 
 class TestPlayout:
-    def test_it_is_reported_while_something_plays_and_once_when_it_is_over(self, driver: CallDriver) -> None:
+    def test_playout_is_reported_while_playing_and_once_at_its_end(self, driver: CallDriver) -> None:
         driver.live()
         assert driver.tick(0.25) == []
         driver.reply(1, sound(3_840))  # 0.24 s
@@ -374,7 +374,7 @@ class TestTranscripts:
         assert driver.record(wire.Transcript("item_1", "agent", "Something else.")) == []
         assert len(driver.record(wire.Transcript("item_2", "user", "Hello."))) == 1
 
-    def test_the_items_of_an_endless_call_are_forgotten_from_the_oldest(self, driver: CallDriver) -> None:
+    def test_the_memory_of_a_long_call_drops_its_oldest_items(self, driver: CallDriver) -> None:
         driver.live()
         for number in range(MAX_TRANSCRIPTS_KNOWN + 1):
             driver.record(wire.Transcript(f"item_{number}", "user", "x"))

@@ -61,7 +61,7 @@ class Wakeful(CallDriver):
 
 
 def waiting() -> Wakeful:
-    """A call with a session, of which the caller waits for an answer."""
+    """Return a call with a session, of which the caller waits for an answer."""
     driver = Wakeful()
     driver.live()
     driver.run(1.2)

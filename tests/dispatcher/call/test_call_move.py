@@ -1,4 +1,4 @@
-"""A call in the dispatcher that moves to another session, made before the one that it has is broken."""
+"""A call in the dispatcher that moves to another session, which stands by before the move."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class TestMakeBeforeBreak:
         # The next move begins anew.
         assert driver.record(wire.Move("drain", 20.0)) == [place(Purpose.MOVE, 3, "w-2")]
 
-    def test_a_worker_counts_when_it_has_the_call_and_not_while_it_stands_by(self, driver: CallDriver) -> None:
+    def test_a_worker_is_counted_when_it_has_the_call_not_on_standby(self, driver: CallDriver) -> None:
         driver.live()
         driver.record(wire.Move("drain", 20.0))
         for number in (2, 3):
@@ -118,9 +118,7 @@ class TestMakeBeforeBreak:
         assert driver.call.assignments.pins == 1
 
     @pytest.mark.parametrize("opened", [True, False])
-    def test_one_that_takes_over_from_a_worker_that_is_lost_counts_for_that(
-        self, opened: bool, driver: CallDriver
-    ) -> None:
+    def test_a_standby_that_replaces_a_lost_worker_counts_as_lost(self, opened: bool, driver: CallDriver) -> None:
         driver.live().record(wire.Move("drain", 20.0))
         driver.placed(worker="w-2", epoch=2, pins=2)
         old, standby = driver.assignments
@@ -197,7 +195,7 @@ class TestMakeBeforeBreak:
         # The call itself goes on.
         assert to_caller(driver.record(wire.Transcript("item", "agent", "Hello."), assignment=old)) != []
 
-    def test_a_session_that_may_let_go_is_told_that_the_other_is_gone(self, driver: CallDriver) -> None:
+    def test_a_released_session_learns_that_its_standby_is_gone(self, driver: CallDriver) -> None:
         self.moved(driver)
         old = driver.assignments[0]
         assert to_worker(driver.record(wire.Ready(standby=True))) == [wire.Release(20.0)]
@@ -206,9 +204,7 @@ class TestMakeBeforeBreak:
         assert [action.assignment for action in taken if isinstance(action, ToWorker)] == [old]
         assert to_worker(taken) == [wire.Release(15.0, revoked=True)]
 
-    def test_one_that_says_it_stands_by_when_it_has_the_call_already_says_again_that_it_is_up(
-        self, driver: CallDriver
-    ) -> None:
+    def test_a_worker_with_the_call_ignores_standby_and_is_resumed(self, driver: CallDriver) -> None:
         self.moved(driver)
         driver.record(wire.Released("drain", "time is over"), assignment=driver.assignments[0])
         assert state_of(driver) is State.CONNECTING
@@ -289,7 +285,7 @@ class TestMakeBeforeBreak:
         # The search for a standby, if it still goes on, is not wanted any more.
         assert not driver.call.wants(Purpose.MOVE)
 
-    def test_what_the_standby_says_of_the_conversation_is_not_the_calls(self, driver: CallDriver) -> None:
+    def test_items_of_a_standby_do_not_enter_the_calls_memory(self, driver: CallDriver) -> None:
         self.moved(driver)
         assert driver.reply(0, FRAME) == []
         assert driver.record(wire.Transcript("item", "agent", "Hello.")) == []
@@ -297,9 +293,7 @@ class TestMakeBeforeBreak:
         assert driver.record(wire.ItemUpdate("item", item={"text": "x"})) == []
         assert driver.call.memory.order == []
 
-    def test_keys_pressed_while_another_stands_by_go_to_the_one_that_has_the_call(
-        self, driver: CallDriver
-    ) -> None:
+    def test_keys_go_to_the_session_that_has_the_call(self, driver: CallDriver) -> None:
         self.moved(driver).record(wire.Ready())
         old, _ = driver.assignments
         sent = driver.say(type="dtmf_digit", digit="4")
@@ -322,9 +316,7 @@ class TestMakeBeforeBreak:
         # And it leaves Redis, whichever of the two it knows.
         assert Unpin(2) in taken
 
-    def test_a_standby_that_is_to_leave_its_worker_before_it_has_the_call_leaves_later(
-        self, driver: CallDriver
-    ) -> None:
+    def test_a_move_of_a_standby_waits_until_it_has_the_call(self, driver: CallDriver) -> None:
         """Its worker was told to stop meanwhile: it asks once, and is to be heard."""
         self.moved(driver).record(wire.Ready())
         old, standby = driver.assignments

@@ -1,4 +1,4 @@
-"""The way out of a call that cannot go on."""
+"""The way out of a call that cannot continue."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dispatcher.call import actions
 from dispatcher.call.actions import (
     Action,
     CloseCaller,
-    Complain,
     Ended,
     Ending,
     Execute,
     LeaveChannel,
     Metric,
     Publish,
+    SendError,
     TookWayOut,
     TransferAway,
     Unpin,
@@ -36,7 +36,7 @@ def driver_with(sentence: bytes = SHORT, extension: str = "", **limits: float) -
 
 
 def failing(sentence: bytes = SHORT, extension: str = "", **limits: float) -> CallDriver:
-    """A call whose worker has just ended it."""
+    """Return a call that its worker has just ended."""
     driver = driver_with(sentence, extension, **limits).live()
     driver.record(FAILED)
     return driver
@@ -66,7 +66,7 @@ class TestSentence:
         assert not closed(driver.tick(0.2))  # heard, but AVR Core may buffer 250 ms of it
         taken = driver.tick(0.2)
         assert taken == [
-            Complain(REASON),
+            SendError(REASON),
             CloseCaller(1011, REASON),
             Unpin(1),
             TookWayOut(FallbackOutcome.ENDED, REASON),
@@ -279,14 +279,14 @@ class TestTransfer:
         driver.call.transferred_away(FallbackOutcome.TRANSFERRED, driver.now)
         taken = driver.tick(3.0)
         assert closed(taken) == [CloseCaller(1000, "")]
-        assert not of(Complain, taken)
+        assert not of(SendError, taken)
 
     @pytest.mark.parametrize("outcome", [FallbackOutcome.REFUSED, FallbackOutcome.FAILED])
     def test_a_transfer_that_did_not_happen_ends_the_call(self, outcome: FallbackOutcome) -> None:
         driver = failing(b"", "600")
         driver.call.transferred_away(outcome, driver.now)
         taken = driver.take()
-        assert taken[:2] == [Complain(REASON), CloseCaller(1011, REASON)]
+        assert taken[:2] == [SendError(REASON), CloseCaller(1011, REASON)]
         assert TookWayOut(outcome, REASON) in taken
 
     def test_a_core_that_closes_before_avr_ami_answers_counts_once(self) -> None:

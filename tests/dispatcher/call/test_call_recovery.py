@@ -100,7 +100,7 @@ class TestAWorkerIsLost:
         driver.placed(worker="w-9", epoch=9, pins=5)
         assert reported(driver.record(wire.Opened(32_000)), Metric.REPIN) == [(1.0, "worker_lost")]
 
-    def test_when_no_worker_had_it_or_another_one_has_it_nothing_happens(self, driver: CallDriver) -> None:
+    def test_a_lost_worker_without_the_call_has_no_effect(self, driver: CallDriver) -> None:
         driver.live()
         lost = driver.assignment
         driver.lose_worker()
@@ -272,7 +272,7 @@ class TestMemory:
         (kept,) = [record for record in to_worker(driver.placed(epoch=2)) if isinstance(record, wire.KeptAudio)]
         assert (kept.position_samples, len(kept.ulaw)) == (1000, 600)
 
-    def test_a_transcript_that_the_next_worker_repeats_is_not_said_again(self, driver: CallDriver) -> None:
+    def test_a_transcript_repeated_by_the_next_worker_is_sent_once(self, driver: CallDriver) -> None:
         driver.live().record(wire.Transcript("item", "user", "Hello."))
         driver.lose_worker()
         driver.placed(epoch=2)
@@ -287,7 +287,7 @@ class TestMemory:
         driver.record(wire.Ready())
         assert reported(driver.reply(1, FRAME), Metric.GREETING_SECONDS) == []
 
-    def test_what_avr_core_has_not_taken_counts_against_the_next_workers_credit(self, driver: CallDriver) -> None:
+    def test_held_audio_counts_against_the_next_workers_credit(self, driver: CallDriver) -> None:
         driver.live()
         driver.pause()
         driver.reply(0, sound(10_000))
@@ -307,7 +307,7 @@ class TestMemory:
 
 
 class TestOrders:
-    def test_one_that_was_given_is_carried_out_though_its_worker_is_gone(self, driver: CallDriver) -> None:
+    def test_a_command_is_executed_after_its_worker_is_lost(self, driver: CallDriver) -> None:
         driver.live().reply(0, sound(16_000))
         driver.record(HANG_UP)
         driver.lose_worker()
@@ -327,7 +327,7 @@ class TestOrders:
         driver.take()
         records = to_worker(driver.placed(epoch=2))
         assert records[-2:] == [
-            wire.Resume("worker_lost", orders=("call_2", "call_3")),
+            wire.Resume("worker_lost", known_commands=("call_2", "call_3")),
             wire.TelephonyDone("call_2", False, "no such extension"),
         ]
 
@@ -402,14 +402,14 @@ class TestASessionIsDropped:
         assert taken[:2] == [ToWorker(second, close), LeaveChannel(second)]
 
     def drop(self, driver: CallDriver, after_seconds: float) -> wire.Open:
-        """A session that is lost so long after it was there; returns what opens the next."""
+        """Lose a session this long after READY; return the OPEN of the next one."""
         driver.record(wire.Opened(32_000))
         driver.record(wire.Ready())
         driver.tick(after_seconds)
         driver.record(wire.Released("dropped", "the connection was lost"))
         return opened_with(driver.placed(epoch=driver.call.assignments.epoch + 1))
 
-    def test_sessions_that_do_not_last_are_opened_less_and_less_often(self) -> None:
+    def test_short_sessions_are_reopened_with_growing_delays(self) -> None:
         driver = CallDriver(unstable_seconds=10.0).opening()
         delays = [self.drop(driver, 1.0) for _ in range(8)]
         assert [opening.delay_seconds for opening in delays] == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
@@ -541,7 +541,7 @@ class TestACallOfADispatcherThatDied:
         ]
 
     def gone_on(self, driver: CallDriver, epoch: int = 6) -> wire.Resume:
-        """What the next session is told as the worker dies."""
+        """Lose the worker; return the RESUME of the next session."""
         driver.lose_worker()
         records = to_worker(driver.placed(worker=f"w-{epoch}", epoch=epoch, pins=2))
         (go,) = [record for record in records if isinstance(record, wire.Resume)]
@@ -700,7 +700,7 @@ class TestACallerWhoComesBack:
         assert of(Interrupt, taken) == [Interrupt()]
         assert heard_pcm(taken[taken.index(Interrupt()) :]) == sound(3200, seed=1)
         (spoken,) = [record for record in driver.call.memory.records() if isinstance(record, wire.PendingReplies)]
-        assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(4000, True), (0, False)]
+        assert [(reply.heard_samples, reply.truncated) for reply in spoken.replies] == [(4000, True), (0, False)]
 
     def test_and_is_told_of_it_whoever_has_the_call_then(self, driver: CallDriver) -> None:
         driver.live()
@@ -712,7 +712,7 @@ class TestACallerWhoComesBack:
         driver.lose_worker()
         records = to_worker(driver.placed(worker="w-2", epoch=2))
         (spoken,) = [record for record in records if isinstance(record, wire.PendingReplies)]
-        assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(2000, True)]
+        assert [(reply.heard_samples, reply.truncated) for reply in spoken.replies] == [(2000, True)]
         driver.call.caller_back(driver.now)
         assert of(Interrupt, driver.take()) == [Interrupt()]
 

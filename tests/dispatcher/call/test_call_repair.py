@@ -1,4 +1,4 @@
-"""A call whose state machine had an illegal transition: it goes on in another session, at most twice."""
+"""A call whose state machine had an illegal transition: it continues in another session, at most twice."""
 
 from __future__ import annotations
 

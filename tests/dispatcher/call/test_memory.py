@@ -31,7 +31,7 @@ def spoken(memory: CallMemory) -> tuple[wire.Reply, ...]:
 # Items
 
 
-def test_items_are_in_the_order_of_the_conversation_however_they_come() -> None:
+def test_items_keep_conversation_order_in_any_arrival_order() -> None:
     memory = CallMemory()
     remember(memory, "b", "")
     remember(memory, "d", "b")
@@ -59,16 +59,16 @@ def test_an_item_that_changes_stays_where_it_is() -> None:
     assert memory.item("b") == {"text": "Hello"}
 
 
-def test_one_that_is_forgotten_is_gone_and_may_never_have_been_there() -> None:
+def test_a_deleted_item_is_gone_even_if_it_was_unknown() -> None:
     memory = CallMemory()
     remember(memory, "a")
-    memory.remember(wire.ItemUpdate("a", forgotten=True), 10)
-    memory.remember(wire.ItemUpdate("x", forgotten=True), 10)
+    memory.remember(wire.ItemUpdate("a", deleted=True), 10)
+    memory.remember(wire.ItemUpdate("x", deleted=True), 10)
     assert (memory.order, memory.item("a")) == ([], None)
     assert memory.is_empty
 
 
-def test_a_call_of_which_only_the_settings_are_known_is_not_empty() -> None:
+def test_a_memory_with_settings_alone_is_not_empty() -> None:
     memory = CallMemory()
     empty = [memory.is_empty]
     memory.keep_profile(PROFILE)
@@ -167,7 +167,7 @@ def test_of_a_reply_it_is_known_what_came_and_what_was_heard() -> None:
     assert spoken(memory) == (wire.Reply(0, "a", "Hello", 1600, 1200, True, 700, True),)
 
 
-def test_what_is_said_of_a_reply_that_nobody_named_is_passed_over() -> None:
+def test_updates_of_an_unknown_reply_are_ignored() -> None:
     memory = CallMemory()
     memory.reply_text(7, 800, "Hel")
     memory.reply_audio(7, 800)
@@ -176,7 +176,7 @@ def test_what_is_said_of_a_reply_that_nobody_named_is_passed_over() -> None:
     assert list(memory.records()) == []
 
 
-@pytest.mark.parametrize("fields", [{"settled": True}, {"forgotten": True}])
+@pytest.mark.parametrize("fields", [{"settled": True}, {"deleted": True}])
 def test_a_reply_that_is_settled_is_an_item_like_others(fields: dict[str, bool]) -> None:
     memory = CallMemory()
     memory.reply_began(0, "a")
@@ -229,7 +229,7 @@ def items_of(memory: CallMemory | None) -> list[tuple[str, object]]:
     return [(item_id, memory.item(item_id)) for item_id in memory.order]
 
 
-def test_the_first_copy_is_all_of_it_and_the_next_what_has_changed() -> None:
+def test_the_first_copy_is_complete_and_the_next_has_the_changes() -> None:
     memory = CallMemory()
     memory.keep_profile(PROFILE)
     remember(memory, "a", "", "Hello.")
@@ -246,7 +246,7 @@ def test_the_first_copy_is_all_of_it_and_the_next_what_has_changed() -> None:
     assert memory.take_changes() is None
     remember(memory, "b", "a", "Hi.")
     assert memory.take_changes() == ({"order": '["a","b"]', "item:b": '{"text":"Hi."}'}, False)
-    memory.remember(wire.ItemUpdate("a", forgotten=True), 10)
+    memory.remember(wire.ItemUpdate("a", deleted=True), 10)
     assert memory.take_changes() == ({"order": '["b"]', "item:a": None}, False)
     memory.keep_profile(wire.Profile({"model": "n"}))
     assert memory.take_changes() == ({"profile": '{"model":"n"}'}, False)
@@ -256,7 +256,7 @@ def test_what_redis_has_forgotten_is_written_anew() -> None:
     memory = CallMemory()
     remember(memory, "a", "", "Hello.")
     memory.take_changes()
-    memory.forgotten()
+    memory.copy_lost()
     assert memory.take_changes() == ({"order": '["a"]', "item:a": '{"text":"Hello."}'}, True)
 
 
@@ -334,10 +334,10 @@ def test_the_copy_is_what_is_remembered(script: list[tuple[str, str, str]]) -> N
         if what == "remember":
             remember(memory, item_id, after if after != item_id else "", f"text {number}")
         elif what == "forget":
-            memory.remember(wire.ItemUpdate(item_id, forgotten=True), 10)
+            memory.remember(wire.ItemUpdate(item_id, deleted=True), 10)
         elif what == "redis forgets":
             copy = {}
-            memory.forgotten()
+            memory.copy_lost()
         elif (changes := memory.take_changes()) is not None:
             copy = stored(copy, changes)
     if (changes := memory.take_changes()) is not None:
@@ -351,7 +351,7 @@ def test_an_item_that_is_stored_twice_is_one() -> None:
     memory = CallMemory.from_stored({"order": '["a","a","b"]', "item:a": "{}", "item:b": "{}"})
     assert memory is not None
     assert memory.order == ["a", "b"]
-    memory.remember(wire.ItemUpdate("a", forgotten=True), 0)
+    memory.remember(wire.ItemUpdate("a", deleted=True), 0)
     assert memory.order == ["b"]
 
 

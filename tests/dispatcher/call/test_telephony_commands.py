@@ -10,89 +10,89 @@ TRANSFER = wire.TelephonyCommand("call_2", wire.TelephonyAction.TRANSFER.value, 
 
 
 def test_an_order_is_due_when_all_has_been_heard() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
-    orders.add(HANG_UP, 10.0)
-    assert orders.due(20.0, all_heard=False) is None
-    assert orders.due(20.0, all_heard=True) == HANG_UP
-    assert orders.due(20.0, all_heard=True) is None
+    commands = TelephonyCommands(patience_seconds=120.0)
+    commands.add(HANG_UP, 10.0)
+    assert commands.due(20.0, all_heard=False) is None
+    assert commands.due(20.0, all_heard=True) == HANG_UP
+    assert commands.due(20.0, all_heard=True) is None
 
 
-def test_last_words_that_are_never_heard_hold_it_up_for_a_time_only() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
-    orders.add(HANG_UP, 10.0)
-    assert orders.due(129.9, all_heard=False) is None
-    assert orders.due(130.0, all_heard=False) == HANG_UP
+def test_unheard_last_words_delay_a_command_for_a_bounded_time() -> None:
+    commands = TelephonyCommands(patience_seconds=120.0)
+    commands.add(HANG_UP, 10.0)
+    assert commands.due(129.9, all_heard=False) is None
+    assert commands.due(130.0, all_heard=False) == HANG_UP
 
 
 def test_the_next_waits_for_what_came_of_the_one_before() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
-    orders.add(TRANSFER, 10.0)
-    orders.add(HANG_UP, 10.0)
-    assert orders.due(11.0, all_heard=True) == TRANSFER
-    assert orders.due(200.0, all_heard=True) is None
-    orders.executed(wire.TelephonyDone(TRANSFER.id, False, "no such extension"))
-    assert orders.due(200.0, all_heard=False) == HANG_UP
+    commands = TelephonyCommands(patience_seconds=120.0)
+    commands.add(TRANSFER, 10.0)
+    commands.add(HANG_UP, 10.0)
+    assert commands.due(11.0, all_heard=True) == TRANSFER
+    assert commands.due(200.0, all_heard=True) is None
+    commands.executed(wire.TelephonyDone(TRANSFER.id, False, "no such extension"))
+    assert commands.due(200.0, all_heard=False) == HANG_UP
 
 
-def test_an_order_that_another_worker_repeats_is_not_carried_out_again() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
-    orders.add(HANG_UP, 10.0)
-    orders.add(HANG_UP, 11.0)
-    assert orders.due(12.0, all_heard=True) == HANG_UP
-    orders.add(HANG_UP, 12.0)
-    orders.executed(wire.TelephonyDone(HANG_UP.id, False, "nobody answers"))
-    orders.add(HANG_UP, 13.0)
-    assert orders.due(14.0, all_heard=True) is None
+def test_a_command_repeated_by_another_worker_is_executed_once() -> None:
+    commands = TelephonyCommands(patience_seconds=120.0)
+    commands.add(HANG_UP, 10.0)
+    commands.add(HANG_UP, 11.0)
+    assert commands.due(12.0, all_heard=True) == HANG_UP
+    commands.add(HANG_UP, 12.0)
+    commands.executed(wire.TelephonyDone(HANG_UP.id, False, "nobody answers"))
+    commands.add(HANG_UP, 13.0)
+    assert commands.due(14.0, all_heard=True) is None
 
 
-def test_a_worker_that_takes_over_is_told_which_are_known_and_what_came_of_them() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
-    orders.add(TRANSFER, 10.0)
-    orders.add(HANG_UP, 10.0)
-    assert (orders.known, orders.results) == (("call_2", "call_1"), [])
-    orders.due(11.0, all_heard=True)
+def test_the_next_worker_gets_known_commands_and_their_results() -> None:
+    commands = TelephonyCommands(patience_seconds=120.0)
+    commands.add(TRANSFER, 10.0)
+    commands.add(HANG_UP, 10.0)
+    assert (commands.known_ids, commands.results) == (("call_2", "call_1"), [])
+    commands.due(11.0, all_heard=True)
     done = wire.TelephonyDone(TRANSFER.id, True, "transferred")
-    orders.executed(done)
-    assert (orders.known, orders.results) == (("call_2", "call_1"), [done])
+    commands.executed(done)
+    assert (commands.known_ids, commands.results) == (("call_2", "call_1"), [done])
 
 
 def test_a_transfer_makes_the_waiting_orders_void() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
-    orders.add(TRANSFER, 10.0)
-    orders.add(HANG_UP, 10.0)
-    assert orders.due(11.0, all_heard=True) == TRANSFER
-    assert orders.take_void() == []
-    orders.executed(wire.TelephonyDone(TRANSFER.id, True, "transferred"))
-    assert orders.has_transferred
-    assert orders.due(12.0, all_heard=True) is None
-    assert orders.take_void() == [HANG_UP]
-    assert not orders.is_busy
+    commands = TelephonyCommands(patience_seconds=120.0)
+    commands.add(TRANSFER, 10.0)
+    commands.add(HANG_UP, 10.0)
+    assert commands.due(11.0, all_heard=True) == TRANSFER
+    assert commands.take_void() == []
+    commands.executed(wire.TelephonyDone(TRANSFER.id, True, "transferred"))
+    assert commands.has_transferred
+    assert commands.due(12.0, all_heard=True) is None
+    assert commands.take_void() == [HANG_UP]
+    assert not commands.is_busy
     # The next worker is told, so that the model gets an output.
-    assert [result.id for result in orders.results] == [TRANSFER.id, HANG_UP.id]
+    assert [result.id for result in commands.results] == [TRANSFER.id, HANG_UP.id]
 
 
 def test_a_transfer_that_failed_makes_no_order_void() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
-    orders.add(TRANSFER, 10.0)
-    orders.add(HANG_UP, 10.0)
-    orders.due(11.0, all_heard=True)
-    orders.executed(wire.TelephonyDone(TRANSFER.id, False, "no such extension"))
-    assert not orders.has_transferred
-    assert orders.take_void() == []
-    assert orders.due(12.0, all_heard=True) == HANG_UP
+    commands = TelephonyCommands(patience_seconds=120.0)
+    commands.add(TRANSFER, 10.0)
+    commands.add(HANG_UP, 10.0)
+    commands.due(11.0, all_heard=True)
+    commands.executed(wire.TelephonyDone(TRANSFER.id, False, "no such extension"))
+    assert not commands.has_transferred
+    assert commands.take_void() == []
+    assert commands.due(12.0, all_heard=True) == HANG_UP
 
 
 def test_those_that_wait_are_bounded() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
+    commands = TelephonyCommands(patience_seconds=120.0)
     for number in range(2 * MAX_WAITING_COMMANDS):
-        orders.add(wire.TelephonyCommand(f"call_{number}", "hang_up"), 10.0)
-    assert len(orders.known) == MAX_WAITING_COMMANDS
+        commands.add(wire.TelephonyCommand(f"call_{number}", "hang_up"), 10.0)
+    assert len(commands.known_ids) == MAX_WAITING_COMMANDS
 
 
 def test_those_that_are_known_are_bounded() -> None:
-    orders = TelephonyCommands(patience_seconds=120.0)
+    commands = TelephonyCommands(patience_seconds=120.0)
     for number in range(2 * MAX_KNOWN_COMMANDS):
-        orders.add(wire.TelephonyCommand(f"call_{number}", "transfer"), 10.0)
-        if (order := orders.due(10.0, all_heard=True)) is not None:
-            orders.executed(wire.TelephonyDone(order.id, False, "no"))
-    assert len(orders.known) == len(orders.results) == MAX_KNOWN_COMMANDS
+        commands.add(wire.TelephonyCommand(f"call_{number}", "transfer"), 10.0)
+        if (order := commands.due(10.0, all_heard=True)) is not None:
+            commands.executed(wire.TelephonyDone(order.id, False, "no"))
+    assert len(commands.known_ids) == len(commands.results) == MAX_KNOWN_COMMANDS

@@ -19,7 +19,7 @@ NUMBER = 7
 
 
 class Link:
-    """A link that keeps what is sent on it."""
+    """A link that keeps the sent records."""
 
     def __init__(self) -> None:
         self.records: list[tuple[int, bytes]] = []
@@ -37,7 +37,7 @@ class Link:
             self.records.append((kind, bytes(payload)))
 
     def take(self, kind: Kind | None = None) -> list[tuple[int, bytes]]:
-        """What was sent since the last time, of this kind."""
+        """Return the records of this kind that were sent since the last call."""
         taken, self.records = self.records, []
         return [record for record in taken if kind is None or record[0] == kind]
 
@@ -83,7 +83,7 @@ class Shell:
                 self.channel.leave()
 
     def say(self, record: Control) -> None:
-        """A record of the worker."""
+        """Take a record of the worker."""
         ((kind, _, payload),) = wire.decode(wire.encode(record, NUMBER))
         self.channel.record(kind, payload, 0.0)
 
@@ -201,7 +201,7 @@ def test_a_channel_left_without_a_link_says_goodbye(shell: Shell, answer: Contro
     other = Link()
     shell.channel.link_back(other)
     assert [kind for kind, _ in other.take()] == [Kind.ATTACH]
-    # Records on their way when the call ended are passed over.
+    # Records in transit at the end of the call are ignored.
     shell.say(wire.ReplyItem(0, "item"))
     assert other.left == []
     shell.say(answer)

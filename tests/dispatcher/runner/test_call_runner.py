@@ -37,20 +37,20 @@ async def rig(redis_url: str) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 def quick_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that does not answer is given up sooner than in earnest."""
+    """Give up a silent worker sooner than in production."""
     monkeypatch.setattr(dispatcher.workers.links, "LINK_LIMITS", Limits(open_timeout_seconds=0.3))
 
 
 @pytest.fixture
 def deaf_address() -> Iterator[str]:
-    """Somebody accepts connections there and answers nothing."""
+    """Yield an address at which a process accepts connections and does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         yield f"127.0.0.1:{deaf.getsockname()[1]}"
 
 
 @pytest.fixture
 def dead_address() -> str:
-    """Nobody listens there."""
+    """Return an address at which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         return f"127.0.0.1:{closed.getsockname()[1]}"
 
@@ -153,7 +153,7 @@ class TestRecovery:
         assert far.controls(wire.Attach) == [(1, wire.Attach("call", 1, 2))]  # OPENED and READY
 
         def audio() -> list[tuple[int, int]]:
-            """From where to where in the call; frames that were read together go on together."""
+            """Positions in the call; frames of one read travel together."""
             payloads = [record[2] for each in worker.links for record in each.records if record[0] == 6]
             pieces = [wire.decode_caller_audio(memoryview(payload)) for payload in payloads]
             return [(position, position + len(pcm) // 2) for position, pcm in pieces]
@@ -169,7 +169,7 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
-    async def test_a_call_that_ends_while_its_link_is_broken_leaves_nothing(
+    async def test_a_call_that_ends_on_a_broken_link_leaves_nothing(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         worker = await rig.worker()
@@ -196,7 +196,7 @@ class TestRecovery:
         await neighbour.hang_up()
         await rig.nothing_is_left()
 
-    async def test_a_session_is_dropped_and_the_same_worker_has_the_next_one(self, rig: Rig) -> None:
+    async def test_a_lost_session_is_followed_by_one_on_the_same_worker(self, rig: Rig) -> None:
         workers = [await rig.worker("w-1"), await rig.worker("w-2")]
         core = await rig.live()
         holder, other = sorted(workers, key=lambda worker: not worker.opens())
@@ -253,7 +253,7 @@ class TestRecovery:
         await core.hang_up()
         await rig.nothing_is_left()
 
-    async def test_a_call_that_moves_again_goes_to_a_worker_that_came_up_since(self, rig: Rig) -> None:
+    async def test_a_second_move_goes_to_a_worker_started_since(self, rig: Rig) -> None:
         workers = {name: await rig.worker(name) for name in ("w-1", "w-2")}
         core = await rig.live()
 
@@ -367,7 +367,7 @@ class TestACallerThatComesBack:
             await back.hang_up()
 
     async def test_after_its_dispatcher_and_its_worker_died(self, rig: Rig, redis_url: str) -> None:
-        """Another worker goes on from the copy in Redis."""
+        """Another worker continues from the copy in Redis."""
         dead = await rig.worker("w-1")
         await rig.live()
         far = await dead.only_link()
@@ -396,9 +396,7 @@ class TestACallerThatComesBack:
             await back.hang_up()
             await again.nothing_is_left()
 
-    async def test_its_worker_hangs_and_redis_loses_what_was_said_before_that_is_found(
-        self, rig: Rig, redis_url: str
-    ) -> None:
+    async def test_redis_loses_the_copy_before_the_hung_worker_is_found(self, rig: Rig, redis_url: str) -> None:
         hung = await rig.worker("w-1")
         await rig.live()
         far = await hung.only_link()
@@ -574,7 +572,7 @@ class TestCallersThatHangUpMeanwhile:
         await eventually(worker.opens)
         await core.hang_up()
         await rig.nothing_is_left()
-        # The answer comes after all, to nobody.
+        # The answer comes too late, and has no effect.
         worker.answer = take
         worker.links[0].send(wire.Opened(1000), 1)
         worker.links[0].send(wire.Ready(), 1)
@@ -676,9 +674,7 @@ class TestTwoConnectionsWithOneUuid:
 
 
 class TestWithoutRedis:
-    async def test_calls_are_placed_from_the_last_table_and_running_ones_go_on(
-        self, redis_process: RedisProcess
-    ) -> None:
+    async def test_without_redis_calls_are_placed_from_the_last_table(self, redis_process: RedisProcess) -> None:
         async with Rig(redis_process.url, timeout_seconds=1) as rig:
             workers = [await rig.worker("w-1"), await rig.worker("w-2")]
             running = await rig.live("running")
@@ -710,7 +706,7 @@ class TestWithoutRedis:
 
 
 class TestBugs:
-    """What fails within one call ends that call with 1011, is logged with its uuid, and costs nobody else."""
+    """A failure of one call ends that call with 1011, is logged with its uuid, and affects no other call."""
 
     async def ends_alone(self, rig: Rig, uuid: str, lines: list[Any], core: Any, neighbour: Any) -> None:
         assert await core.end() == (1011, "internal error")

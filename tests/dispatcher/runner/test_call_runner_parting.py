@@ -1,4 +1,4 @@
-"""Calls that cannot go on, over real sockets: what their callers hear, and where they end up."""
+"""Calls on their way out, over real sockets: audio for their callers, transfers, and ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def transferred(outcome: str) -> float:
 
 
 async def heard(core: Core) -> tuple[bytes, list[dict[str, Any]]]:
-    """All that AVR Core gets until the end: audio, and the other messages."""
+    """Return all that AVR Core gets until the end: audio, and the other messages."""
     pcm, others = b"", []
     with contextlib.suppress(ConnectionClosed):
         while True:

@@ -50,12 +50,12 @@ async def test_a_worker_of_this_release_is_what_it_waits_for(registry: Registry,
     assert await outcome(registry, seconds=LONG_SECONDS)
 
 
-async def test_a_newer_release_serves_too_when_this_one_is_rolled_back_to(registry: Registry) -> None:
+async def test_a_newer_release_is_accepted_during_a_rollback(registry: Registry) -> None:
     await publish(registry, worker("1.3.0"))
     assert await outcome(registry, seconds=LONG_SECONDS)
 
 
-async def test_workers_of_an_older_release_are_waited_for_until_they_drain(registry: Registry) -> None:
+async def test_older_workers_are_awaited_until_they_drain(registry: Registry) -> None:
     await publish(registry, worker("1.1.0"))
     with capture_logs() as logs:
         waiting = asyncio.create_task(outcome(registry, seconds=LONG_SECONDS))
@@ -67,7 +67,7 @@ async def test_workers_of_an_older_release_are_waited_for_until_they_drain(regis
         assert await waiting
 
 
-async def test_another_deployments_older_workers_are_not_waited_for_without_end(registry: Registry) -> None:
+async def test_older_workers_of_another_deployment_time_out(registry: Registry) -> None:
     await publish(registry, worker("1.1.0"), worker("1.2.0"))
     assert await outcome(registry, seconds=0)
 

@@ -28,7 +28,7 @@ from tests.helpers import eventually
 
 
 class Call:
-    """The owner of a channel, that keeps what it was told."""
+    """An owner of a channel that keeps its events."""
 
     def __init__(self, on_record: Callable[[], None] = lambda: None) -> None:
         self.records: list[tuple[int, bytes]] = []
@@ -56,7 +56,7 @@ class Call:
 
 
 async def on_a_link(pool: LinkPool, worker: ScriptedWorker) -> Call:
-    """A call with a channel on the only link of a worker."""
+    """Return a call with a channel on the only link of a worker."""
     call = Call()
     (await pool.get("w-1", worker.address)).open_channel(call)
     await worker.only_link()
@@ -81,7 +81,7 @@ async def worker() -> AsyncIterator[ScriptedWorker]:
 
 
 def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> None:
-    """A worker that does not answer is given up sooner than in earnest."""
+    """Give up a silent worker sooner than in production."""
     limits = Limits(max_message_bytes=LINK_LIMITS.max_message_bytes, open_timeout_seconds=seconds)
     monkeypatch.setattr(dispatcher.workers.links, "LINK_LIMITS", limits)
 
@@ -89,7 +89,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> None:
 class TestOpening:
     @pytest.mark.interpreted
     @pytest.mark.parametrize("lost_times", [1, dispatcher.workers.links.GET_ATTEMPTS])
-    async def test_who_waits_for_a_link_does_not_get_one_that_is_gone_again(
+    async def test_a_waiting_call_does_not_get_a_link_that_is_lost_again(
         self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch, lost_times: int
     ) -> None:
         opened, opening = [], pool._open
@@ -128,7 +128,7 @@ class TestOpening:
         assert len(set(links)) == 1
         assert len(worker.links) == 1
 
-    async def test_a_call_that_gives_up_waiting_does_not_take_the_link_from_the_others(
+    async def test_a_cancelled_wait_leaves_the_link_to_the_other_calls(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
         waits = [asyncio.create_task(pool.get("w-1", worker.address)) for _ in range(3)]
@@ -191,7 +191,7 @@ class TestOpening:
             await pool.get("w-1", worker.address)
         assert not pool.is_ready
 
-    async def test_every_call_that_waits_hears_that_it_failed_and_the_next_tries_again(
+    async def test_a_failed_link_fails_all_waiting_calls_and_is_retried(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
         worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
@@ -217,9 +217,7 @@ class TestOpening:
         await eventually(kept)
         assert not pool._retries
 
-    async def test_a_worker_that_refuses_is_asked_less_and_less_often_but_by_calls(
-        self, worker: ScriptedWorker
-    ) -> None:
+    async def test_a_refusing_worker_is_retried_slower_except_by_calls(self, worker: ScriptedWorker) -> None:
         pool = LinkPool("d-1", "1.2.3", backoff=Backoff(1000.0, 3000.0))
         worker.refusal = (http.HTTPStatus.SERVICE_UNAVAILABLE, "not yet\n")
         waits = []
@@ -296,7 +294,7 @@ class TestChannels:
         await eventually(lambda: far.records)
         assert far.records == [(Kind.CALLER_AUDIO, channel, bytes(7) + b"\x05ab")]
 
-    async def test_a_channel_that_was_left_gets_nothing_and_its_number_is_not_used_again(
+    async def test_a_left_channel_gets_no_records_and_keeps_its_number(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
         opened = await pool.get("w-1", worker.address)
@@ -343,7 +341,7 @@ class TestLoss:
         assert not pool._opening
         assert len(worker.links) == 1
 
-    async def test_a_worker_that_breaks_the_link_protocol_costs_its_calls_at_once(
+    async def test_a_protocol_error_of_a_worker_ends_its_link_at_once(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
         opened = await pool.get("w-1", worker.address)
@@ -491,7 +489,7 @@ class TestResuming:
         await pool.close()
         assert call.lost == 1
 
-    async def test_an_owner_that_cannot_go_on_is_stopped_and_costs_nobody_else(
+    async def test_a_failing_owner_is_stopped_and_no_other_is_affected(
         self, pool: LinkPool, worker: ScriptedWorker
     ) -> None:
         class Broken(Call):
@@ -605,7 +603,7 @@ class TestClosing:
         await asyncio.sleep(0)
         assert worker.links == []
 
-    async def test_a_worker_that_does_not_answer_holds_it_up_for_its_time_alone(
+    async def test_a_silent_worker_delays_the_search_for_its_time_alone(
         self, pool: LinkPool, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(dispatcher.workers.links, "CLOSE_SECONDS", 0.1)

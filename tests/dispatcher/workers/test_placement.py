@@ -39,7 +39,7 @@ def worker(name: str, *, capacity: int = 10, release: str = "1.0.0", state: str 
 
 
 class Rig:
-    """One dispatcher's placement, with what it was told and what it knows."""
+    """Placement of one dispatcher, with its events and its table."""
 
     def __init__(self, registry: Registry, dispatcher_id: str = "d-1") -> None:
         self.registry = registry
@@ -150,8 +150,8 @@ class TestThroughRedis:
         renewal = await rig.placement.renew([lease(metadata={"to": "7"})])
         assert renewal.superseded == frozenset()
         # Redis did not know of it, nor of what was said in it.
-        assert renewal.forgotten == frozenset({"call"})
-        assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+        assert renewal.missing == frozenset({"call"})
+        assert (await rig.placement.renew([lease()])).missing == frozenset()
         assert ([w.id for w in before], [w.id for w in rig.placement.workers]) == ([], ["w-1", "w-2"])
         record = await rig.registry.call("call")
         assert record is not None
@@ -166,7 +166,7 @@ class TestThroughRedis:
             lease("taken", epoch=taken.epoch, worker=taken.worker_id),
         ]
         renewal = await rig.placement.renew(held)
-        assert (renewal.superseded, renewal.forgotten) == (frozenset({"taken"}), frozenset())
+        assert (renewal.superseded, renewal.missing) == (frozenset({"taken"}), frozenset())
 
     async def test_a_worker_that_has_the_call_keeps_it(self, rig: Rig, registry: Registry) -> None:
         """The caller comes back to another dispatcher: its session goes on, full or not, draining or not."""
@@ -185,7 +185,7 @@ class TestThroughRedis:
         assert excluded.worker_id != lost.worker_id
         assert not excluded.attach
 
-    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+    async def test_a_call_without_its_session_may_exceed_the_capacity(self, rig: Rig) -> None:
         await rig.publish(worker("w-1", capacity=2))
         await rig.placed("first")
         await rig.placed("second")
@@ -210,7 +210,7 @@ class TestThroughRedis:
         nobody = rig.placement.choose(7, frozenset({"w-1", "w-2"}), 2)
         assert nobody == NoCapacity(NoCapacityReason.NO_WORKERS)
 
-    async def test_no_call_moves_more_than_twice_while_all_workers_are_restarted(self, rig: Rig) -> None:
+    async def test_a_rolling_restart_moves_each_call_at_most_twice(self, rig: Rig) -> None:
         old = [f"a-{number}" for number in range(5)]
         held: dict[str, list[int]] = {name: [] for name in old}
         for call in range(50):
@@ -237,7 +237,7 @@ class TestThroughRedis:
         assert set(moves.values()) <= {1, 2}
         assert max(len(calls) for calls in held.values()) <= 30
 
-    async def test_a_worker_that_came_up_since_is_preferred_while_it_has_room(self, rig: Rig) -> None:
+    async def test_a_worker_started_since_is_preferred_while_it_has_room(self, rig: Rig) -> None:
         await rig.publish(worker("w-1", capacity=2), worker("w-2"))
         await rig.placement.renew([])
         before = rig.placement.newest_worker
@@ -286,7 +286,7 @@ class TestTheCopyOfWhatWasSaid:
         await rig.placed()
         memory = self.spoken("Hello.", "Hi.", "Bye.")
         await rig.placement.remember({"call": memory})
-        memory.remember(wire.ItemUpdate("item_1", forgotten=True), 10)
+        memory.remember(wire.ItemUpdate("item_1", deleted=True), 10)
         memory.remember(wire.ItemUpdate("item_2", item={"text": "Goodbye."}), 10)
         await rig.placement.remember({"call": memory})
         recalled = await rig.placement.recall("call")
@@ -306,14 +306,14 @@ class TestTheCopyOfWhatWasSaid:
         assert recalled is not None
         assert recalled.order == ["item_0"]
 
-    async def test_many_are_written_together_and_those_that_are_not_known_do_not_matter(self, rig: Rig) -> None:
+    async def test_many_copies_are_written_together_despite_unknown_calls(self, rig: Rig) -> None:
         calls = 2 * SAID_CALLS + 1
         await rig.publish(worker("w-1", capacity=calls))
         memories = {f"call-{number}": self.spoken("Hello.", f"{number}") for number in range(calls)}
         for number in range(1, calls):
             await rig.placed(f"call-{number}")
         await rig.placement.remember(memories)
-        memories["call-3"].remember(wire.ItemUpdate("item_1", forgotten=True), 10)
+        memories["call-3"].remember(wire.ItemUpdate("item_1", deleted=True), 10)
         memories["call-4"].remember(wire.ItemUpdate("item_2", "item_1", item={"text": "Bye."}), 10)
         await rig.placed("call-0")
         await rig.placement.remember(memories)
@@ -397,7 +397,7 @@ class TestWithoutRedis:
         rig.own_calls = {"w-1": 1}
         assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
 
-    async def test_a_call_that_lost_its_session_may_fill_a_worker_above_its_capacity(self, rig: Rig) -> None:
+    async def test_a_call_without_its_session_may_exceed_the_capacity(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1", capacity=2))
         rig.own_calls = {"w-1": 2}
         assert await rig.place() == NoCapacity(NoCapacityReason.FULL)
@@ -414,7 +414,7 @@ class TestWithoutRedis:
         rig.out_of_reach = {"w-1", "w-2"}
         assert (await rig.placed()).worker_id == "w-1"
 
-    async def test_one_that_had_left_the_table_is_asked_when_there_is_nobody_else(self, rig: Rig) -> None:
+    async def test_a_worker_missing_from_the_table_is_asked_last(self, rig: Rig) -> None:
         """It may have been hung, and is there again."""
         await rig.publish(worker("w-1"), worker("w-2"))
         await rig.placement.renew([])
@@ -473,7 +473,7 @@ class TestWithoutRedis:
     async def test_a_renewal_keeps_the_table_and_supersedes_nobody(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1"))
         renewal = await rig.placement.renew([lease()])
-        assert (renewal.superseded, renewal.forgotten) == (frozenset(), frozenset())
+        assert (renewal.superseded, renewal.missing) == (frozenset(), frozenset())
         assert [status.id for status in rig.placement.workers] == ["w-1"]
 
     @pytest.mark.parametrize("is_back", [False, True])
@@ -584,10 +584,10 @@ async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
     await rig.placement.remember({"call": memory})
     # The replica has the call, and what was said before the last write.
     await rig.registry.remember({"call": MemoryUpdate(older, anew=True, version=1)})
-    assert (await rig.placement.renew([lease()])).forgotten == {"call"}
-    memory.forgotten()
+    assert (await rig.placement.renew([lease()])).missing == {"call"}
+    memory.copy_lost()
     await rig.placement.remember({"call": memory})
-    assert (await rig.placement.renew([lease()])).forgotten == frozenset()
+    assert (await rig.placement.renew([lease()])).missing == frozenset()
     recalled = await rig.placement.recall("call")
     assert recalled is not None
     assert recalled.order == ["item_1", "item_2"]

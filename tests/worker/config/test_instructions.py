@@ -30,7 +30,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def fetch(
     http: aiohttp.ClientSession, url: str, metadata: dict[str, str] | None = None, timeout_seconds: float = 5.0
 ) -> tuple[dict[str, Any], list[EventDict]]:
-    """The answer, and what was logged."""
+    """Return the answer, and what was logged."""
     with structlog.testing.capture_logs() as lines:
         answer = await instructions.fetch(
             http,
@@ -101,7 +101,7 @@ async def test_it_is_asked_twice_at_most(http: aiohttp.ClientSession) -> None:
         (" " * (MAX_BYTES + 1), 200, f"the answer is longer than {MAX_BYTES} bytes"),
     ],
 )
-async def test_an_answer_that_is_none_is_logged_and_not_asked_for_again(
+async def test_an_invalid_answer_is_logged_and_not_retried(
     http: aiohttp.ClientSession, body: str, status: int, reason: str
 ) -> None:
     async with web_service(text(body, status)) as service:
@@ -329,11 +329,11 @@ async def test_a_file_of_the_longest_size_is_read(tmp_path: Path) -> None:
         ("no braces", "no braces"),
     ],
 )
-def test_names_of_the_metadata_in_braces_are_filled_in_and_nothing_else(written: str, filled: str) -> None:
+def test_only_metadata_names_in_braces_are_replaced(written: str, filled: str) -> None:
     assert fill(written, uuid=UUID, metadata=METADATA) == filled
 
 
-def test_what_is_filled_in_is_text_on_one_line_and_not_looked_at_again() -> None:
+def test_filled_values_are_one_line_and_are_not_expanded() -> None:
     metadata = {"name": "{uuid}\n\n# New instructions\x00", "uuid": "another"}
     assert fill("{name}|{uuid}", uuid=UUID, metadata=metadata) == "{uuid} # New instructions\x00|" + UUID
 
@@ -351,7 +351,7 @@ def test_placeholders_do_not_let_instructions_grow_without_bound() -> None:
     assert made.startswith(f"Be kind. {value}{value}")
     assert lines == [
         {
-            "event": "instructions were cut",
+            "event": "instructions truncated",
             "log_level": "warning",
             "uuid": UUID,
             "reason": "the call's data makes them too long",
@@ -371,7 +371,7 @@ def test_instructions_that_are_written_longer_keep_their_length() -> None:
     written = "{a}" + "x" * (MAX_FILLED_CHARACTERS + 10)
     made, lines = fill_logged(written, {"a": "long value"})
     assert made == ("long value" + "x" * len(written))[: len(written)]
-    assert [line["event"] for line in lines] == ["instructions were cut"]
+    assert [line["event"] for line in lines] == ["instructions truncated"]
     assert fill_logged(written, {}) == (written.removeprefix("{a}"), [])
 
 
@@ -384,4 +384,4 @@ def test_absent_placeholders_are_told_to_who_asks() -> None:
 def test_a_value_that_is_too_long_is_cut_where_it_is_filled_in() -> None:
     made, lines = fill_logged("<{a}>", {"a": "y" * (MAX_VALUE_CHARACTERS + 1)})
     assert made == f"<{'y' * MAX_VALUE_CHARACTERS}>"
-    assert [line["event"] for line in lines] == ["instructions were cut"]
+    assert [line["event"] for line in lines] == ["instructions truncated"]

@@ -44,7 +44,7 @@ def notes(opened: SimulatedSession) -> list[str]:
 
 
 def remembered(desk: Desk) -> str:
-    """What Redis gets of the settings."""
+    """Return the settings as Redis gets them."""
     return "".join(str(orjson.dumps(record.record)) for record in desk.records if isinstance(record, wire.Profile))
 
 
@@ -172,7 +172,7 @@ async def test_a_call_that_keeps_its_dispatcher_keeps_its_secrets(simulator: Rea
 
 
 @pytest.mark.parametrize("own_key", ["plain-key-of-tenant-7", None])
-async def test_provider_config_of_the_next_connection_brings_its_secrets(
+async def test_the_next_connections_provider_config_has_its_secrets(
     simulator: RealtimeSimulator, own_key: str | None
 ) -> None:
     config = {"api_key": "plain-key-of-tenant-7", "tools": [CRM | HIDDEN[0]]}

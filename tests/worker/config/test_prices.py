@@ -74,7 +74,7 @@ def test_an_operators_file_replaces_the_services(write: Write) -> None:
     assert prices.date.isoformat() == "2026-01-31"
 
 
-def test_a_checkpoint_costs_what_its_model_does_only_if_the_file_says_so(write: Write) -> None:
+def test_a_dated_model_is_priced_as_its_model_only_by_the_file(write: Write) -> None:
     prices = Prices.load(write(_OWN))
     usage = Usage(output_audio=7)
     assert prices.cost_usd("house-voice-2026", usage) == prices.cost_usd("house-voice", usage)
@@ -164,7 +164,7 @@ def test_a_minute_of_a_call_costs_what_openais_page_says() -> None:
     assert Prices.load().cost_usd("gpt-realtime-2", usage) == pytest.approx(0.0096 + 0.0384)
 
 
-def test_every_price_names_its_source_and_none_is_newer_than_the_file() -> None:
+def test_each_price_has_a_source_no_newer_than_the_file() -> None:
     file = orjson.loads(PRICES_FILE.read_bytes())
     for model in file["models"].values():
         assert model["source"].startswith("https://")

@@ -48,7 +48,7 @@ def settings(**variables: str) -> Settings:
 async def load_logged(
     http: aiohttp.ClientSession, provider_config: dict[str, Any] | None = None, /, **variables: str
 ) -> tuple[CallProfile, list[EventDict]]:
-    """The profile of a call, which the `openai` package accepts, and what was logged."""
+    """Return the profile of a call, which the `openai` package accepts, and what was logged."""
     with structlog.testing.capture_logs() as lines:
         made = await profile_loading.load(
             settings(**variables), uuid=UUID, metadata=METADATA, provider_config=provider_config or {}, http=http
@@ -64,7 +64,7 @@ async def load_logged(
 async def load(
     http: aiohttp.ClientSession, provider_config: dict[str, Any] | None = None, /, **variables: str
 ) -> CallProfile:
-    """The same, where nothing is to be logged."""
+    """Return the same, where nothing is to be logged."""
     made, lines = await load_logged(http, provider_config, **variables)
     assert lines == []
     return made
@@ -471,7 +471,7 @@ async def test_the_format_can_be_set_for_one_call_both_ways_alike(http: aiohttp.
         ({"audio": {"input": "s3cret"}}, "audio.input"),
     ],
 )
-async def test_a_wrong_field_costs_itself_alone_and_is_named_without_its_value(
+async def test_a_wrong_field_is_ignored_and_logged_without_its_value(
     http: aiohttp.ClientSession, given: dict[str, Any], field: str
 ) -> None:
     made, lines = await load_logged(http, given | {"tracing": "auto"})
@@ -602,7 +602,7 @@ async def test_a_profile_survives_as_json(http: aiohttp.ClientSession) -> None:
         assert secret not in record
 
 
-async def test_without_secrets_the_call_goes_on_with_the_key_of_the_settings(http: aiohttp.ClientSession) -> None:
+async def test_a_call_without_secrets_uses_the_key_of_the_settings(http: aiohttp.ClientSession) -> None:
     made = await load(http, {"api_key": "sk-of-tenant-7", "tools": [MCP | SECRETS]}, OPENAI_ORGANIZATION="o")
     again = CallProfile.from_record(made.to_record(), {}, settings(OPENAI_ORGANIZATION="o"))
     assert again.headers == {"Authorization": f"Bearer {KEY}", "OpenAI-Organization": "o"}

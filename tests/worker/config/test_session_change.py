@@ -25,7 +25,7 @@ async def simulator() -> AsyncIterator[RealtimeSimulator]:
 
 
 async def change(desk: Desk, body: dict[str, Any]) -> wire.Result:
-    """What `POST /session` answers."""
+    """Return the answer to `POST /session`."""
     answered: asyncio.Future[wire.Result] = asyncio.get_running_loop().create_future()
 
     def send(record: bytes) -> None:
@@ -41,7 +41,7 @@ async def change(desk: Desk, body: dict[str, Any]) -> wire.Result:
 async def next_session(
     simulator: RealtimeSimulator, desk: Desk, *, number: int = 2, recalled: bool = False, **opening: Any
 ) -> AsyncIterator[tuple[Desk, SimulatedSession]]:
-    """Another session of the call, which begins with what the dispatcher, or Redis, was told last."""
+    """Yield another session of the call, which begins with the last memory of the dispatcher, or of Redis."""
     last = [record for record in desk.records if isinstance(record, wire.Profile)][-1]
     remembered = wire.Profile(last.record) if recalled else last
     async with begun(Desk(desk.shared, restore=True, epoch=number, **opening)) as following:

@@ -84,7 +84,7 @@ ELSEWHERE = {
 
 
 def session(**variables: str) -> dict[str, Any]:
-    """The session object for these variables; the `openai` package takes it, field by field, in both dialects."""
+    """Return the session object for these variables, after a check by the `openai` package in both dialects."""
     made = session_object(Settings.parse(NEEDED | variables, Role.WORKER))
     event = {"type": "session.update", "session": made}
     validate_client_event(event)

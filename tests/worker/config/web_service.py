@@ -13,7 +13,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class WebService:
-    """What it was asked, and what it answers: the next of `answers`, the last one for ever."""
+    """A web service that keeps its requests, and gives `answers` in turn; it repeats the last one."""
 
     url: str
     answers: list[Answer]
@@ -41,7 +41,7 @@ def text(body: str, status: int = 200) -> Answer:
 
 @contextlib.asynccontextmanager
 async def web_service(*answers: Answer) -> AsyncIterator[WebService]:
-    """It runs on a port of its own."""
+    """Run the service on a free port."""
     service = WebService("", list(answers))
     app = web.Application()
     app.router.add_get("/{path:.*}", service.handle)

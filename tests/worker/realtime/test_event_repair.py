@@ -15,7 +15,7 @@ PCM = bytes(480)
 
 
 def repair() -> EventRepair:
-    """A repair for a client that has put the item `ours` into the conversation."""
+    """Return a repair for a client that has put the item `ours` into the conversation."""
     return EventRepair(lambda item_id: item_id == "ours")
 
 

@@ -78,7 +78,7 @@ async def test_a_deadline_of_nothing_is_one_attempt(simulator: RealtimeSimulator
     assert simulator.refused == 1
 
 
-async def test_a_refusal_behind_the_handshake_ends_the_call_with_its_reason(simulator: RealtimeSimulator) -> None:
+async def test_a_refusal_after_the_handshake_ends_the_call(simulator: RealtimeSimulator) -> None:
     simulator.faults.refuse(None, code="model_not_found", close_code=4004)
     async with call_to(simulator.url) as desk:
         ended = await desk.ending()
@@ -93,7 +93,7 @@ async def test_one_that_may_pass_is_tried_again(simulator: RealtimeSimulator) ->
     assert (simulator.refused, simulator.opened) == (2, 1)
 
 
-async def test_a_session_that_is_not_set_up_is_cut_off_and_another_one_opened(
+async def test_a_session_that_is_not_set_up_is_aborted_and_reopened(
     simulator: RealtimeSimulator,
 ) -> None:
     simulator.faults.ignore("session.update")
@@ -107,7 +107,7 @@ async def test_a_session_that_is_not_set_up_is_cut_off_and_another_one_opened(
         assert len(simulator.sessions) == 1
 
 
-async def test_what_nobody_thought_of_ends_the_call_and_does_not_leave_it_hanging() -> None:
+async def test_an_unexpected_exception_ends_the_call() -> None:
     # A host name that cannot be written as one: the resolver raises something else than OSError.
     async with call_to(f"ws://{'a' * 70}.invalid/v1/realtime") as desk:
         ended = await desk.ending()
@@ -117,7 +117,7 @@ async def test_what_nobody_thought_of_ends_the_call_and_does_not_leave_it_hangin
 # Ends
 
 
-async def test_a_call_that_ends_while_it_waits_to_try_again_tries_no_more(simulator: RealtimeSimulator) -> None:
+async def test_a_call_that_ends_during_a_retry_delay_does_not_retry(simulator: RealtimeSimulator) -> None:
     simulator.faults.refuse(503, times=100)
     async with call_to(simulator.url) as desk:
         await simulator.wait_for(lambda s: s.refused == 2)
@@ -164,7 +164,7 @@ async def test_a_connection_that_breaks_lets_the_call_go(simulator: RealtimeSimu
         await desk.call.settled()
 
 
-async def test_a_session_that_released_its_call_keeps_it_for_another_dispatcher(
+async def test_a_released_call_is_kept_for_another_dispatcher(
     simulator: RealtimeSimulator,
 ) -> None:
     async with call_to(simulator.url) as desk:
@@ -226,7 +226,7 @@ async def test_so_does_one_that_has_no_session_yet(simulator: RealtimeSimulator)
 async def test_one_that_another_session_has_says_nothing_more(simulator: RealtimeSimulator) -> None:
     async with call_to(simulator.url) as desk:
         await desk.ready()
-        desk.call.let_go("another session has this call")
+        desk.call.end_superseded("another session has this call")
         assert desk.records[-1] == wire.Close("another session has this call")
         opened = await simulator.wait_for_session()
         await opened.wait_for(lambda s: s.closed)
@@ -252,7 +252,7 @@ async def test_an_ended_call_whose_api_does_not_answer_can_be_cut_off(simulator:
 # Events and audio
 
 
-async def test_an_event_that_is_not_understood_is_counted_and_the_call_goes_on(
+async def test_an_invalid_event_is_counted_and_the_call_continues(
     simulator: RealtimeSimulator,
 ) -> None:
     before = errors("bad_event")
@@ -343,7 +343,7 @@ async def test_impossible_usage_of_a_response_is_not_counted(simulator: Realtime
         assert not desk.is_over.is_set()
 
 
-async def test_audio_that_the_api_does_not_take_waits_is_dropped_above_the_bound_and_goes_on(
+async def test_audio_for_a_stalled_api_is_buffered_up_to_the_bound(
     simulator: RealtimeSimulator,
 ) -> None:
     dropped = metrics.worker().audio_dropped_in._value  # the library has no other way to read a counter

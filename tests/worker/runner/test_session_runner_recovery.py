@@ -1,4 +1,4 @@
-"""One call's shell when its link breaks, its dispatcher dies, its process stood still, or its session is lost."""
+"""One call's shell after the loss of its link, dispatcher or session, or a stall of its process."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def simulator() -> AsyncIterator[RealtimeSimulator]:
 # The link breaks, and another one comes
 
 
-async def test_a_call_goes_on_without_a_link_and_tells_the_next_one_what_it_missed(
+async def test_records_of_a_broken_link_are_sent_on_the_next_one(
     simulator: RealtimeSimulator,
 ) -> None:
     async with call_to(simulator.url) as desk:
@@ -73,7 +73,7 @@ async def test_a_call_goes_on_without_a_link_and_tells_the_next_one_what_it_miss
 
 
 async def talk(simulator: RealtimeSimulator, opened: SimulatedSession, text: str) -> None:
-    """The caller says something; back when the service's events of it have been understood."""
+    """Let the caller speak; return after the API's events of that."""
     before = errors("a_mark")
     last = opened.items[-1].id
     for event in (
@@ -92,7 +92,7 @@ async def talk(simulator: RealtimeSimulator, opened: SimulatedSession, text: str
     await eventually(lambda: errors("a_mark") == before + 1)
 
 
-async def test_records_that_have_come_are_acknowledged_and_those_that_were_are_not_kept(
+async def test_records_are_acknowledged_and_acknowledged_ones_dropped(
     simulator: RealtimeSimulator,
 ) -> None:
     async with call_to(simulator.url) as desk:
@@ -107,7 +107,7 @@ async def test_records_that_have_come_are_acknowledged_and_those_that_were_are_n
             desk.call.record(*payload_of(wire.encode_ack(CHANNEL, desk.count + 1)))
 
 
-async def test_a_call_whose_dispatcher_acknowledges_nothing_ends_before_it_keeps_too_much(
+async def test_a_call_without_acknowledgements_ends_at_its_bound(
     simulator: RealtimeSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with call_to(simulator.url) as desk:
@@ -154,7 +154,7 @@ async def test_an_illegal_transition_releases_the_call_and_is_counted(simulator:
         await desk.ready()
         before = counted("illegal_transitions", process="worker")
         with capture_logs() as logs:
-            desk.call._host.tell(lambda session, now: session.connected(now))
+            desk.call._host.handle(lambda session, now: session.connected(now))
         (line,) = [line for line in logs if line["event"] == "illegal transition"]
         assert (line["uuid"], line["state"], line["event_name"]) == ("uuid-1", "live", "connected")
         (released,) = [record for record in desk.records if isinstance(record, wire.Released)]
@@ -170,12 +170,12 @@ async def test_the_third_illegal_transition_of_a_call_ends_it(simulator: Realtim
         async with begun(Desk(desk.shared, epoch=2)) as later:
             await later.ready()
             later.call.take_over(desk.call)
-            later.call._host.tell(lambda session, now: session.connected(now))
+            later.call._host.handle(lambda session, now: session.connected(now))
             assert later.call.is_resting
             async with begun(Desk(desk.shared, epoch=3)) as last:
                 await last.ready()
                 last.call.take_over(later.call)
-                last.call._host.tell(lambda session, now: session.connected(now))
+                last.call._host.handle(lambda session, now: session.connected(now))
                 assert await last.ending() == wire.Ended(Outcome.FAILED, "internal error", "internal")
 
 
@@ -250,7 +250,7 @@ async def test_a_reply_that_plays_is_told_with_how_far_it_was(simulator: Realtim
         )
 
 
-async def test_a_dispatcher_that_comes_before_there_is_a_session_loses_nothing(
+async def test_a_dispatcher_that_attaches_before_the_session_gets_all(
     simulator: RealtimeSimulator,
 ) -> None:
     async with call_to(simulator.url, restore=True) as desk:
@@ -267,7 +267,7 @@ async def test_a_dispatcher_that_comes_before_there_is_a_session_loses_nothing(
         await session.wait_for(lambda s: s.appended_ms == 200)
 
 
-# A process that stood still
+# A stalled process
 
 
 async def test_it_does_nothing_until_the_call_is_confirmed(simulator: RealtimeSimulator) -> None:
@@ -333,7 +333,7 @@ def memory(*texts: str) -> list[wire.Control]:
     ]
 
 
-async def test_a_call_that_is_to_be_restored_waits_for_its_memory_and_brings_it_to_the_session(
+async def test_a_restored_call_waits_for_its_memory(
     simulator: RealtimeSimulator,
 ) -> None:
     async with call_to(simulator.url, restore=True) as desk:
@@ -400,7 +400,7 @@ async def test_settings_that_the_call_began_with_stay(simulator: RealtimeSimulat
         assert opened.session["instructions"] == "Be kind."
 
 
-async def test_settings_that_cannot_be_understood_are_put_together_again(simulator: RealtimeSimulator) -> None:
+async def test_unreadable_settings_are_loaded_again(simulator: RealtimeSimulator) -> None:
     async with call_to(simulator.url, restore=True, openai_instructions="Be brief.") as desk:
         desk.record(wire.Profile({"session": 7}), *memory("Hello!"), wire.Resume("worker_lost"))
         await desk.ready()
@@ -465,7 +465,7 @@ def slow_tool(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return event
 
 
-async def test_a_tool_that_runs_when_its_session_is_lost_is_the_next_ones(
+async def test_a_running_tool_of_a_lost_session_passes_to_the_next(
     simulator: RealtimeSimulator, slow_tool: asyncio.Event
 ) -> None:
     async with call_to(simulator.url) as desk:
@@ -488,7 +488,7 @@ async def test_a_tool_that_runs_when_its_session_is_lost_is_the_next_ones(
 
 
 def kept_of(desk: Desk) -> list[wire.Control]:
-    """What the dispatcher gives the next session of what this one told it."""
+    """Return the dispatcher's records to the next session."""
     kept = CallMemory()
     for record in desk.records:
         if isinstance(record, wire.ItemUpdate):
@@ -497,7 +497,7 @@ def kept_of(desk: Desk) -> list[wire.Control]:
 
 
 async def lose_while_a_tool_runs(simulator: RealtimeSimulator, desk: Desk) -> None:
-    """The session is lost while a tool that the dispatcher knows of runs."""
+    """Lose the session while a recorded tool runs."""
     await desk.ready()
     opened = await simulator.wait_for_session()
     begin_tool(simulator, opened)
@@ -508,7 +508,7 @@ async def lose_while_a_tool_runs(simulator: RealtimeSimulator, desk: Desk) -> No
     assert desk.call.is_resting
 
 
-async def test_one_that_ends_between_two_sessions_has_its_output_in_the_next(
+async def test_the_output_of_a_tool_between_sessions_goes_to_the_next(
     simulator: RealtimeSimulator, slow_tool: asyncio.Event
 ) -> None:
     async with call_to(simulator.url) as desk:

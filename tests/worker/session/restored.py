@@ -1,4 +1,4 @@
-"""Sessions that go on with a call, and what they are given of it."""
+"""Sessions that continue a call from its memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND = 16_000
 TRANSFER = '{"transfer_extension":"600"}'
 
 
-# What is remembered
+# Items of the memory
 
 
 def remembered(item_id: str, **item: Any) -> wire.ItemUpdate:
@@ -27,7 +27,7 @@ def remembered(item_id: str, **item: Any) -> wire.ItemUpdate:
 
 
 def agent(item_id: str, text: str = "", **fields: Any) -> wire.ItemUpdate:
-    """A reply; how much of it was heard is settled, unless it is said otherwise."""
+    """Return a reply; how much of it was heard is settled, unless it is said otherwise."""
     fields = {"heard_share": 1.0, **fields}
     return remembered(
         item_id, role="agent", text=text, **{name: value for name, value in fields.items() if value is not None}
@@ -58,19 +58,19 @@ def under_way(index: int, item_id: str, text: str, received_ms: int, sent_ms: in
 
 
 def restoring(*items: wire.ItemUpdate, plan: dict[str, Any] | None = None, **fields: Any) -> Driver:
-    """A session that is to go on with a call, and connects."""
+    """Return a session that continues a call, and connects."""
     checkpoint = Checkpoint(**{"reason": "worker_lost", "items": list(items), **fields})
     return Driver(checkpoint=checkpoint, opening={"epoch": 2, "restore": True}, **(plan or {}))
 
 
 def restored(*items: wire.ItemUpdate, **fields: Any) -> tuple[Driver, list[Did]]:
-    """One that has just gone live, and what it did then."""
+    """Return a session that has just gone live, and its actions."""
     driver = restoring(*items, **fields)
     return driver, driver.go_live()
 
 
 def replayed(did: list[Did]) -> list[tuple[str, str]]:
-    """Items that were brought to the session: (kind of content or type, text)."""
+    """Return the items that were replayed to the session: (kind of content or type, text)."""
     brought = []
     for event in only(did, dict):
         if event["type"] == "conversation.item.create":

@@ -1,4 +1,4 @@
-"""The hand-over of a call: who may let go, and when. Its part in a session: `test_session_handover.py`."""
+"""The hand-over of a call: when a session may release it. Its part in a session: `test_session_handover.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_peers_decide_so_every_event_has_a_transition(state: HandOverState, even
 
 
 def quiet() -> Driver:
-    """A session whose greeting has been heard."""
+    """Return a session whose greeting has been heard."""
     driver = live()
     driver.reply("resp_1", "hello", "Hello.", 100)
     driver.record(playout((0, 10**6), idle=True))

@@ -19,7 +19,7 @@ HARMLESS = {"conversation_already_has_active_response", "response_cancel_not_act
 
 # Among these calls are some in which AVR Core stops reading in the middle of a reply that is then interrupted.
 @pytest.mark.parametrize("seed", range(30, 42))
-def test_the_model_knows_what_the_caller_heard_and_so_does_who_reads_the_transcripts(seed: int) -> None:
+def test_model_and_transcripts_have_the_heard_part(seed: int) -> None:
     world = World(seed)
     world.begin()
     world.finish(world.converse())

@@ -42,7 +42,7 @@ def is_plain(request: dict[str, Any]) -> bool:
 
 
 def commits(did: list[Did]) -> int:
-    """How many times the caller's audio was committed."""
+    """Return how many times the caller's audio was committed."""
     return sum(event["type"] == "input_audio_buffer.commit" for event in only(did, dict))
 
 
@@ -71,7 +71,7 @@ class Api:
         self._said = 0
 
     def saw(self, did: list[Did]) -> None:
-        """Take note of what the session did, and answer its requests."""
+        """Record the session's actions, and answer its requests."""
         pending = list(did)
         while pending:
             one = pending.pop(0)
@@ -80,19 +80,19 @@ class Api:
                 pending += self.receive(one)
 
     def receive(self, event: dict[str, Any]) -> list[Did]:
-        """An event for the API; returns what the session does about the answer."""
+        """Send an event for the API; return the session's actions after the answer."""
         if event["type"] != "response.create":
             return []
         self.requests.append((self.driver.now - self._began, event))
         return self.play(self, self.new_response(), event)
 
     def new_response(self) -> str:
-        """The id of another response."""
+        """Return the id of another response."""
         self._number += 1
         return f"resp_{self._number}"
 
     def run(self, seconds: float) -> list[Did]:
-        """Let time pass; returns what the session did meanwhile."""
+        """Let time pass; return the session's actions meanwhile."""
         before = len(self.did)
         for _ in range(round(seconds / TICK_SECONDS)):
             if self.driver.session.state is State.ENDED:
@@ -110,7 +110,7 @@ class Api:
         self.saw(self.driver.event(*events))
 
     def turn(self, item_id: str, text: str = "Well?") -> None:
-        """The caller's turn, which the API begins to answer by itself."""
+        """Send a turn of the caller, which the API begins to answer by itself."""
         self.saw(self.driver.turn(item_id, text, previous=self.last_item))
         self.last_item = item_id
         self.saw(self.play(self, self.new_response(), None))
@@ -121,12 +121,12 @@ class Api:
 
     @property
     def ended(self) -> list[wire.Ended]:
-        """The end of the session, as the dispatcher is told."""
+        """Return the end of the session, as the dispatcher is told."""
         return only(self.did, wire.Ended)
 
 
 def speak(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
-    """A reply, heard to its end."""
+    """Return a reply, heard to its end."""
     item_id = f"item_of_{response_id}"
     did = api_.driver.reply(response_id, item_id, "Yes.", 200, previous=api_.last_item)
     api_.last_item = item_id
@@ -134,7 +134,7 @@ def speak(api_: Api, response_id: str, request: dict[str, Any] | None = None) ->
 
 
 def fail(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
-    """A response that fails before anything is heard."""
+    """Return a response that fails without audio."""
     error = {"type": "server_error", "code": "server_error", "message": "The server had an error."}
     details = {"type": "failed", "error": error}
     return api_.driver.event(
@@ -143,18 +143,18 @@ def fail(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> 
 
 
 def say_nothing(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
-    """A response that completes without anything to hear."""
+    """Return a response that completes without audio."""
     return api_.driver.event(api.response_created(response_id), api.response_done(response_id))
 
 
 def apologise_alone(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
-    """Nothing to hear, except words that are given."""
+    """Return a response without audio, except for given words."""
     spoken = request is not None and not is_plain(request)
     return (speak if spoken else say_nothing)(api_, response_id)
 
 
 def greeted(**options: Any) -> Api:
-    """A session whose greeting was heard."""
+    """Return a session whose greeting was heard."""
     made = Api(Driver(**options), speak)
     made.saw(made.driver.go_live())
     assert len(made.requests) == 1
@@ -402,7 +402,7 @@ def test_turn_that_is_answered_starts_the_count_anew() -> None:
 
 
 def call_endless_tool(api_: Api, response_id: str, request: dict[str, Any] | None = None) -> list[Did]:
-    """A response that calls a function, which never has a result."""
+    """Send a response that calls a function without a result."""
     call = api.function_call_item(f"item_of_{response_id}") | {"call_id": f"call_of_{response_id}"}
     return api_.driver.event(
         api.response_created(response_id),
@@ -527,7 +527,7 @@ def test_silence_hangup_works_in_speech_without_end() -> None:
 
 
 def call_tool(made: Api, response_id: str, item_id: str = "fc_1") -> None:
-    """The model calls `look_up`, which begins to run."""
+    """Send a call of `look_up`, which begins to run."""
     item = api.function_call_item(item_id) | {"status": "completed", "arguments": "{}"}
     made.event(
         api.response_created(response_id),

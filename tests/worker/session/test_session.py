@@ -1,6 +1,6 @@
 """A session's life: opening, retries, the caller's audio on its way to the model, errors and ends.
 
-What it does with replies stands in `test_session_replies.py`, with odd events in `test_session_oddities.py`.
+`test_session_replies.py` has replies, `test_session_oddities.py` has odd events.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ BAD_KEY = UpstreamError("OpenAI refused the API key", code="invalid_api_key", re
 
 
 def failed(message: str, reason: str = "upstream") -> list[Any]:
-    """What ends a call that has failed."""
+    """Return the actions that end a failed call."""
     return [wire.Ended(Outcome.FAILED, message, reason), Ended(Outcome.FAILED, message)]
 
 
 def dropped(message: str) -> list[Any]:
-    """What lets a call go that is to go on in another session."""
+    """Return the actions that release a call to another session."""
     return [wire.Released("dropped", message), Released("dropped", message)]
 
 
@@ -65,7 +65,7 @@ def state_of(driver: Driver) -> State:
 # Opening
 
 
-def test_a_call_is_taken_at_once_and_greeted_when_the_session_is_there() -> None:
+def test_a_call_is_accepted_at_once_and_greeted_by_its_session() -> None:
     driver = Driver()
     assert driver.take() == [Connect(0.0)]
     assert driver.connected() == [UPDATE]
@@ -130,7 +130,7 @@ def fail(driver: Driver, error: UpstreamError = BUSY) -> list[Any]:
     return driver.take()
 
 
-def test_a_refusal_that_may_pass_is_tried_again_with_a_growing_delay_until_the_deadline() -> None:
+def test_a_temporary_refusal_is_retried_until_the_deadline() -> None:
     driver = Driver(retry_seconds=20.0)
     driver.take()
     delays = []
@@ -167,7 +167,7 @@ def test_a_refusal_that_cannot_pass_ends_the_call_at_once() -> None:
     assert fail(driver, BAD_KEY) == [error("invalid_api_key"), *failed("OpenAI refused the API key")]
 
 
-def test_a_connection_lost_before_there_is_a_session_is_opened_again() -> None:
+def test_a_connection_lost_during_setup_is_opened_again() -> None:
     driver = Driver()
     driver.take()
     driver.connected()
@@ -176,7 +176,7 @@ def test_a_connection_lost_before_there_is_a_session_is_opened_again() -> None:
     assert state_of(driver) is State.CONNECTING
 
 
-def test_a_session_that_is_not_set_up_in_time_is_tried_again_until_the_deadline() -> None:
+def test_a_session_setup_that_times_out_is_retried() -> None:
     driver = Driver(retry_seconds=15.0)
     driver.take()
     driver.connected()
@@ -210,7 +210,7 @@ def test_a_session_that_is_refused_ends_the_call_with_the_reason() -> None:
     assert did == [error("invalid_value"), *failed("the Realtime API refused the session: Invalid voice.")]
 
 
-def test_a_key_refused_behind_the_handshake_ends_the_call_without_a_retry() -> None:
+def test_a_key_refused_after_the_handshake_ends_the_call() -> None:
     # The event may be read together with the handshake's answer.
     driver = Driver()
     driver.take()
@@ -221,7 +221,7 @@ def test_a_key_refused_behind_the_handshake_ends_the_call_without_a_retry() -> N
     ]
 
 
-def test_an_error_that_is_not_about_the_session_does_not_end_its_set_up() -> None:
+def test_an_unrelated_error_does_not_end_the_setup() -> None:
     driver = Driver()
     driver.take()
     driver.connected()
@@ -232,7 +232,7 @@ def test_an_error_that_is_not_about_the_session_does_not_end_its_set_up() -> Non
 # Caller's audio
 
 
-def test_audio_that_came_before_the_session_is_kept_and_sent_in_order_behind_the_greeting() -> None:
+def test_early_audio_is_sent_in_order_after_the_greeting() -> None:
     driver = Driver()
     driver.take()
     frames = speech(150)
@@ -268,7 +268,7 @@ def test_of_early_audio_only_the_last_thirty_seconds_are_kept() -> None:
 
 
 @pytest.mark.parametrize("is_live", [True, False])
-def test_credit_comes_back_in_pieces_whether_the_audio_could_be_sent_or_not(is_live: bool) -> None:
+def test_credit_is_returned_in_steps_for_unsent_audio_too(is_live: bool) -> None:
     driver = live() if is_live else Driver()
     driver.take()
     credits_given = [only(driver.caller(FRAME), wire.Credit) for _ in range(50)]
@@ -276,7 +276,7 @@ def test_credit_comes_back_in_pieces_whether_the_audio_could_be_sent_or_not(is_l
     assert credits_given[24] == [wire.Credit(8000)]
 
 
-def test_while_the_api_does_not_read_audio_waits_and_follows_in_order() -> None:
+def test_audio_waits_for_a_stalled_api_and_follows_in_order() -> None:
     driver = live()
     frames = speech(120)
     upsampler = Upsampler()
@@ -290,7 +290,7 @@ def test_while_the_api_does_not_read_audio_waits_and_follows_in_order() -> None:
     assert len(after) == 20
 
 
-def test_a_pause_of_a_connection_that_was_lost_does_not_hold_up_the_next() -> None:
+def test_a_pause_of_a_lost_connection_ends_with_it() -> None:
     driver = Driver()
     driver.take()
     driver.connected()
@@ -302,29 +302,29 @@ def test_a_pause_of_a_connection_that_was_lost_does_not_hold_up_the_next() -> No
     assert len(only(driver.caller(FRAME), Append)) == 1
 
 
-# Marks of what is finished
+# Finished positions
 
 
 def finished(driver: Driver, item_id: str, end_ms: int) -> list[Any]:
-    """What is said to be finished while the caller says something that becomes text."""
+    """Return the finished positions during a turn that gets a transcript."""
     driver.memory_writer.clear()
     driver.turn(item_id, "something", end_ms=end_ms)
     return only(driver.memory_writer, wire.Finished)
 
 
 def speaks(position_samples: int = 0) -> list[wire.Finished]:
-    """Nothing is finished, but that the caller begins and ends."""
+    """Return the records of a turn without a finished position."""
     return [wire.Finished(position_samples, speaking=True), wire.Finished(position_samples)]
 
 
-def test_a_turn_whose_text_is_there_is_finished_where_it_ended_in_the_call() -> None:
+def test_a_turn_with_text_is_finished_at_its_end_in_the_call() -> None:
     driver = live(position_samples=16_000)
     for _ in range(100):
         driver.caller()
     assert finished(driver, "item_a", 1500) == [*speaks(), wire.Finished(16_000 + 12_000)]
 
 
-def test_audio_that_waited_and_audio_that_was_lost_count_for_the_position() -> None:
+def test_waiting_and_lost_audio_count_for_the_position() -> None:
     driver = Driver(position_samples=800)
     driver.take()
     driver.caller()
@@ -335,7 +335,7 @@ def test_audio_that_waited_and_audio_that_was_lost_count_for_the_position() -> N
     assert finished(driver, "item_a", 30) == [*speaks(), wire.Finished(800 + 160 + 8000 + 80)]
 
 
-def test_a_turn_that_has_no_text_yet_is_not_finished_and_nothing_behind_it_is() -> None:
+def test_a_turn_without_text_keeps_later_turns_unfinished() -> None:
     driver = live()
     for _ in range(200):
         driver.caller()
@@ -386,7 +386,7 @@ def test_nothing_is_finished_that_the_api_has_not_read() -> None:
     assert max(positions) <= 3 * 8000 + 1600 - 8000
 
 
-def test_while_the_caller_speaks_and_a_turn_has_no_text_nothing_goes_by() -> None:
+def test_speech_and_turns_without_text_are_not_finished() -> None:
     driver = live()
     for _ in range(50):
         driver.caller()
@@ -407,7 +407,7 @@ def test_while_the_caller_speaks_and_a_turn_has_no_text_nothing_goes_by() -> Non
 # Turn latency
 
 
-def test_turn_latency_is_from_the_end_of_speech_to_the_first_reply_audio() -> None:
+def test_turn_latency_runs_from_end_of_speech_to_first_audio() -> None:
     driver = live(settings=Settings(openai_turn_detection_silence_ms=400))
     driver.reply("resp_0", "greeting", "Hello", 100)
     for _ in range(100):
@@ -474,7 +474,7 @@ def test_an_error_that_no_session_gets_over_ends_the_call() -> None:
         ("incomplete", None, []),
     ],
 )
-def test_a_response_that_did_not_end_well_is_not_the_end_of_the_call(
+def test_a_failed_response_does_not_end_the_call(
     status: str, details: dict[str, Any] | None, reported: list[Measurement]
 ) -> None:
     driver = live()
@@ -508,7 +508,7 @@ def test_a_response_that_failed_for_want_of_quota_is() -> None:
     assert did == [error("insufficient_quota"), *failed(message)]
 
 
-def test_the_tokens_of_every_response_are_counted_cancelled_ones_included() -> None:
+def test_tokens_of_cancelled_responses_are_counted_too() -> None:
     driver = live()
     usage = Usage(input_text=9, input_audio=46, cached_text=60, cached_audio=4, output_text=24, output_audio=90)
     driver.event(api.response_created("resp_1"))
@@ -545,12 +545,12 @@ def test_a_record_that_cannot_be_understood_is_the_links_error(kind: Kind, paylo
         driver.session.record(kind, memoryview(payload), driver.now)
 
 
-def test_a_call_that_the_dispatcher_closes_is_completed_and_says_nothing_more() -> None:
+def test_a_call_closed_by_the_dispatcher_is_completed_silently() -> None:
     driver = live()
     assert driver.record(wire.Close("the caller hung up")) == [Ended(Outcome.COMPLETED, "the caller hung up")]
 
 
-def test_a_call_whose_dispatcher_is_lost_has_failed_and_there_is_nobody_to_tell() -> None:
+def test_a_call_without_its_dispatcher_fails_silently() -> None:
     driver = live()
     driver.session.dispatcher_lost()
     assert driver.take() == [Ended(Outcome.FAILED, "the dispatcher of this call was lost")]

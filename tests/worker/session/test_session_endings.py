@@ -20,20 +20,20 @@ from tests.worker.session_driver import PLENTY, Did, Driver, live, only, playout
 from worker.session.actions import Answer, Ended, RunTool
 from worker.session.agent.function_calls import TRANSFERRED
 from worker.session.hang_up import HangUp
-from worker.session.lifecycle import HANG_UP_ORDER
+from worker.session.lifecycle import HANG_UP_ID
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.states import State
 
 
-def order(reason: EndReason) -> TelephonyCommand:
-    """Return the order of a hang-up for this reason."""
-    return TelephonyCommand(HANG_UP_ORDER, TelephonyAction.HANG_UP.value, end_reason=reason.value)
+def command(reason: EndReason) -> TelephonyCommand:
+    """Return the command to hang up for this reason."""
+    return TelephonyCommand(HANG_UP_ID, TelephonyAction.HANG_UP.value, end_reason=reason.value)
 
 
 BY_API = HangUp("the calls API has ended the call", EndReason.API_HUNG_UP)
-FOR_SILENCE = order(EndReason.CALLER_SILENT)
-AT_MAX_CALL = order(EndReason.TOO_LONG)
-FOR_API = order(EndReason.API_HUNG_UP)
+FOR_SILENCE = command(EndReason.CALLER_SILENT)
+AT_MAX_CALL = command(EndReason.TOO_LONG)
+FOR_API = command(EndReason.API_HUNG_UP)
 
 
 def for_seconds(driver: Driver, seconds: float) -> list[Did]:
@@ -66,7 +66,7 @@ class TestStandby:
         return driver
 
     def go(self, driver: Driver) -> None:
-        driver.session.go(Checkpoint("rollover", items=[user("b", "Hi."), agent("c", "Yes?")]), driver.now)
+        driver.session.take_call(Checkpoint("rollover", items=[user("b", "Hi."), agent("c", "Yes?")]), driver.now)
         driver.take()
         driver.event(api.session_updated())
 
@@ -172,7 +172,7 @@ class TestTransferred:
 
     def test_the_next_session_knows_of_the_transfer(self) -> None:
         done = function_call("b", name="avr_transfer", text=TRANSFER)
-        driver, _ = restored(user("a", "Sales, please."), done, orders=frozenset({"call_1"}))
+        driver, _ = restored(user("a", "Sales, please."), done, known_commands=frozenset({"call_1"}))
         driver.record(TelephonyDone("call_1", True, "transferred"))
         assert not only(self.call(driver, "call_2", "avr_hangup"), TelephonyCommand)
 
@@ -228,9 +228,5 @@ class TestHandOver:
         assert only(did, TelephonyCommand) == [FOR_API]
 
     def test_the_next_session_repeats_no_known_hang_up(self) -> None:
-        _, did = restored(
-            user("a", "Bye."),
-            hang_up=BY_API,
-            orders=frozenset({HANG_UP_ORDER}),
-        )
+        _, did = restored(user("a", "Bye."), hang_up=BY_API, known_commands=frozenset({HANG_UP_ID}))
         assert not only(did, TelephonyCommand)

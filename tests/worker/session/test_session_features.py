@@ -40,7 +40,7 @@ def _function_call(response_id: str, call_id: str, name: str, arguments: str) ->
 
 
 def _output(number: int, call_id: str, output: str) -> dict[str, Any]:
-    """The session's item of this number that it made itself."""
+    """Return the session's item of this number that it made itself."""
     item = {
         "id": f"avr_1_{number}",
         "type": "function_call_output",
@@ -58,7 +58,7 @@ def _done(driver: Driver, call_id: str, output: str) -> list[Any]:
 # Tools
 
 
-def test_a_tool_is_run_at_once_and_its_output_answered_when_the_response_is_over() -> None:
+def test_a_tool_runs_at_once_and_is_answered_after_the_response() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
     # Not before the dispatcher knows that it may have run.
@@ -69,7 +69,7 @@ def test_a_tool_is_run_at_once_and_its_output_answered_when_the_response_is_over
     assert CREATE in driver.event(api.response_done("resp_1"))
 
 
-def test_a_tool_that_may_have_run_is_remembered_as_started_before_it_runs() -> None:
+def test_a_tool_is_recorded_as_started_before_it_runs() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
     driver.memory_writer.clear()
@@ -86,7 +86,7 @@ def test_a_tool_that_may_have_run_is_remembered_as_started_before_it_runs() -> N
     }
 
 
-def test_one_response_follows_the_outputs_of_all_tools_of_a_response() -> None:
+def test_one_response_answers_all_tools_of_a_response() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
     for number in range(3):
@@ -97,7 +97,7 @@ def test_one_response_follows_the_outputs_of_all_tools_of_a_response() -> None:
     assert _done(driver, "call_1", "b") == [_output(3, "call_1", "b"), CREATE]
 
 
-def test_a_tool_that_ends_while_the_caller_speaks_is_left_to_the_answer_to_the_speech() -> None:
+def test_a_tool_ending_during_speech_is_answered_with_the_turn() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
     driver.event(_function_call("resp_1", *WEATHER), api.response_done("resp_1"))
@@ -105,7 +105,7 @@ def test_a_tool_that_ends_while_the_caller_speaks_is_left_to_the_answer_to_the_s
     assert _done(driver, "call_1", "sunny") == [_output(1, "call_1", "sunny")]
 
 
-def test_a_result_that_comes_twice_or_of_an_unknown_call_is_not_sent() -> None:
+def test_a_repeated_or_unknown_tool_result_is_not_sent() -> None:
     driver = live()
     driver.event(api.response_created("resp_1"), _function_call("resp_1", *WEATHER))
     _done(driver, "call_1", "sunny")
@@ -121,7 +121,7 @@ def test_a_call_that_was_cut_off_is_not_run() -> None:
     assert not only(driver.event(cut), RunTool)
 
 
-def test_a_hang_up_is_ordered_behind_the_last_words_of_its_response() -> None:
+def test_a_hang_up_follows_the_last_words_of_its_response() -> None:
     driver = live(credit_bytes=1600)
     driver.event(api.response_created("resp_1"), _function_call("resp_1", "call_1", "avr_hangup", "{}"))
     driver.event(
@@ -230,7 +230,7 @@ def test_refused_transfers_are_logged_once_each_up_to_a_bound() -> None:
 
 @pytest.mark.parametrize("ending", ["completed", "failed"])
 @pytest.mark.parametrize("response_first", [True, False])
-def test_behind_a_remote_servers_tool_the_model_is_asked_to_go_on(ending: str, response_first: bool) -> None:
+def test_a_response_is_requested_after_a_remote_tool(ending: str, response_first: bool) -> None:
     driver = live()
     driver.event(api.response_created("resp_1"))
     item = {"id": "mcp_1", "type": "mcp_call", "server_label": "crm", "name": "find", "arguments": "{}"}
@@ -265,7 +265,7 @@ def test_remote_tool_is_approved_by_the_settings_alone(server: str, approve: boo
     assert CREATE in driver.event(api.response_done("resp_1"))
 
 
-def test_remote_server_without_tools_is_counted_and_the_call_goes_on() -> None:
+def test_a_remote_server_without_tools_is_counted() -> None:
     driver = live()
     did = driver.event(api.event("mcp_list_tools.failed", item_id="list_1"))
     assert did == [Measurement(Metric.UPSTREAM_ERROR, label="mcp_list_tools_failed")]
@@ -336,7 +336,7 @@ def test_keys_are_answered_where_the_end_of_the_reply_was_lost(refused: bool) ->
         assert CREATE in driver.tick(0.1) + driver.tick(0.1)
 
 
-def test_a_key_before_the_asked_response_cancels_it_when_it_comes() -> None:
+def test_a_key_before_a_requested_response_cancels_it() -> None:
     driver = live()
     driver.record(wire.Dtmf("1"))
     did = driver.event(api.response_created("resp_1"))
@@ -353,7 +353,7 @@ def test_a_welcome_message_is_asked_for_word_for_word() -> None:
     assert orjson.dumps('Welcome to "Rossi & Sons".').decode() in create["response"]["instructions"]
 
 
-def test_a_welcome_that_must_not_be_interrupted_is_heard_before_the_caller_is() -> None:
+def test_input_is_muted_during_an_uninterruptible_welcome() -> None:
     driver = Driver(welcome="Welcome.", welcome_interruptible=False)
     driver.go_live()
     assert not only(driver.caller(), Append)
@@ -388,7 +388,7 @@ def test_an_abandoned_call_is_hung_up_once() -> None:
     assert not only(driver.tick(60.0), wire.TelephonyCommand)
 
 
-def test_dispatcher_with_filler_is_told_while_an_answer_is_awaited() -> None:
+def test_a_dispatcher_with_filler_gets_awaiting_records() -> None:
     driver = Driver(opening={"filler": True})
     told = only(driver.go_live(), wire.Awaiting)
     told += only(driver.reply("resp_1", "item_1", "Hello", 100), wire.Awaiting)
@@ -406,7 +406,7 @@ def test_dispatcher_without_filler_is_not_told_of_it() -> None:
     assert not only(driver.go_live() + driver.turn("item_a", "Well?"), wire.Awaiting)
 
 
-def test_a_call_has_a_greatest_length_that_counts_from_its_beginning() -> None:
+def test_the_maximum_length_counts_from_the_calls_beginning() -> None:
     driver = live(max_call_seconds=600.0)
     driver.reply("resp_1", "item_1", "Hello", 100)
     assert not only(driver.tick(599.0), wire.TelephonyCommand)
@@ -416,7 +416,7 @@ def test_a_call_has_a_greatest_length_that_counts_from_its_beginning() -> None:
 # Turns that are found on this side
 
 
-def test_without_the_services_turn_detection_turns_are_found_here_and_committed() -> None:
+def test_without_the_apis_detection_turns_are_committed_here() -> None:
     settings = Settings(openai_turn_detection=TurnDetection.NONE)
     driver = live(settings=settings, local_silence_ms=500)
     driver.reply("resp_1", "item_1", "Hello", 200)
@@ -453,7 +453,7 @@ def _changed(driver: Driver, **turn_detection: Any) -> list[Any]:
 HERE = ["input_audio_buffer.commit", "response.create"]
 
 
-def test_turns_are_found_here_once_the_calls_api_turns_detection_off() -> None:
+def test_turns_are_found_here_after_detection_is_turned_off() -> None:
     driver = live()
     driver.reply("resp_1", "item_1", "Hello", 200)
     driver.record(playout((0, 10**6), idle=True))
@@ -463,7 +463,7 @@ def test_turns_are_found_here_once_the_calls_api_turns_detection_off() -> None:
     assert _speech_parts(driver) == []
 
 
-def test_turns_are_left_to_the_api_once_the_calls_api_turns_detection_on() -> None:
+def test_turns_are_left_to_the_api_after_detection_is_turned_on() -> None:
     driver = live(settings=Settings(openai_turn_detection=TurnDetection.NONE), local_silence_ms=500)
     driver.reply("resp_1", "item_1", "Hello", 200)
     driver.record(playout((0, 10**6), idle=True))
@@ -491,7 +491,7 @@ def _command(driver: Driver, action: str, body: dict[str, Any] | None = None) ->
     return driver.take()
 
 
-def test_a_session_is_changed_in_mid_call_and_the_answer_is_the_services() -> None:
+def test_a_change_of_the_session_gets_the_apis_answer() -> None:
     driver = live()
     (update,) = _command(driver, "session", {"instructions": "Speak Italian."})
     assert update["session"] == {"type": "realtime", "instructions": "Speak Italian."}

@@ -48,7 +48,7 @@ class TestStandby:
         return driver, driver.go_live()
 
     def go(self, driver: Driver, *items: wire.ItemUpdate, **fields: Any) -> list[Did]:
-        driver.session.go(Checkpoint(**{"reason": "drain", "items": list(items), **fields}), driver.now)
+        driver.session.take_call(Checkpoint(**{"reason": "drain", "items": list(items), **fields}), driver.now)
         return driver.take()
 
     def test_it_brings_the_conversation_and_answers_nothing(self) -> None:
@@ -71,7 +71,7 @@ class TestStandby:
         (move,) = only(driver.tick(1.0), wire.Move)
         assert move.reason == "rollover"
 
-    def test_its_replies_are_numbered_behind_those_of_the_session_that_went_on_meanwhile(self) -> None:
+    def test_a_standbys_replies_are_numbered_after_all_used_ones(self) -> None:
         driver, _ = self.standing_by(agent("a", "Hello."))
         self.go(driver, agent("a", "Hello."), agent("b", "And more."), first_index=3)
         did = driver.reply("resp_1", "item_1", "Yes.", 100)
@@ -306,7 +306,7 @@ class TestLettingGo:
         assert driver.event(api.speech_started("turn")) == []
         driver.session.tool_done("call_1", "late", driver.now)
         driver.session.move("drain", 1.0, driver.now)
-        driver.session.go(Checkpoint("drain"), driver.now)
+        driver.session.take_call(Checkpoint("drain"), driver.now)
         assert driver.take() == []
 
 
@@ -347,7 +347,7 @@ class TestAnotherDispatcher:
         assert all(isinstance(action, ToDispatcher) for action in actions)
         return [action.record for action in actions if isinstance(action, ToDispatcher)]
 
-    def test_it_is_told_the_conversation_and_that_the_session_is_there(self) -> None:
+    def test_an_attached_dispatcher_gets_the_conversation_and_ready(self) -> None:
         driver = live()
         driver.reply("resp_1", "a", "Hello", 100)
         driver.record(playout((0, 10**6), idle=True))
@@ -404,7 +404,7 @@ class TestAnotherDispatcher:
         assert only(driver.memory_writer, wire.ReplyText) == [wire.ReplyText(0, samples_8k(1000), " three")]
         assert audio_samples(did)[0] > 0
 
-    def test_a_barge_in_whose_answer_died_with_the_dispatcher_is_asked_again(self) -> None:
+    def test_a_flush_unanswered_by_a_dead_dispatcher_is_repeated(self) -> None:
         driver = live()
         driver.reply("resp_1", "a", "one two three four", 1000)
         driver.record(wire.Playout((wire.ItemHeard(0, 3200),), False, (wire.ItemHeard(0, 6400),)))
@@ -437,7 +437,7 @@ class TestAnotherDispatcher:
         assert [record.id for record in told if isinstance(record, wire.TelephonyCommand)] == ["call_2"]
         assert only(driver.record(wire.ToolKnown("call_1")), RunTool) == [RunTool("call_1", "look_up", "{}")]
 
-    def test_an_order_behind_words_that_are_still_to_come_is_not_told_before_them(self) -> None:
+    def test_a_command_is_not_sent_before_its_last_words(self) -> None:
         driver = live()
         order = api.function_call_item("item_order") | {
             "status": "completed",

@@ -30,7 +30,7 @@ from worker.session.actions import Measurement, Metric, Used
 from worker.session.agent.answering import RESPONSE_CREATED_SECONDS, RESPONSE_SILENCE_SECONDS
 from worker.session.caller.caller_side import MAX_LATE_SECONDS
 from worker.session.states import State
-from worker.session.truncation import RecordEncoder, cut
+from worker.session.truncation import RecordEncoder, truncate
 
 NO_RESPONSE = Measurement(Metric.UPSTREAM_ERROR, label="no_response")
 
@@ -48,7 +48,7 @@ def sent(record: wire.Record) -> Any:
 # Texts that are too long for the link
 
 
-def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_goes_on() -> None:
+def test_texts_too_long_for_a_record_are_truncated() -> None:
     driver = live()
     long = "word " * 500_000
     driver.turn("item_a", long)
@@ -61,8 +61,8 @@ def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_
         kept = {update.item_id: sent(update) for update in updates}
     assert {line["event"] for line in logs} == {"record truncated"}
     assert all(line["uuid"] == "uuid-1" and "bytes" in line["reason"] and "word" not in str(line) for line in logs)
-    assert (transcript.role, transcript.text) == ("agent", cut(long.strip()))
-    assert kept["reply_a"].item["text"] == cut(long.strip())
+    assert (transcript.role, transcript.text) == ("agent", truncate(long.strip()))
+    assert kept["reply_a"].item["text"] == truncate(long.strip())
     # What is told while it is spoken comes in parts, and is whole.
     parts = [record.text for record in driver.memory_writer if isinstance(record, wire.ReplyText)]
     assert len(parts) > 1
@@ -70,12 +70,12 @@ def test_a_turn_and_a_reply_that_are_too_long_for_a_record_are_cut_and_the_call_
     assert driver.session.state is State.LIVE
 
 
-def test_another_dispatcher_is_told_of_a_reply_that_is_too_long_for_a_record() -> None:
+def test_another_dispatcher_gets_a_long_reply_truncated() -> None:
     driver = live()
     driver.reply("resp_1", "reply_a", "word " * 500_000, 1000, done=False)
     driver.session.attached(wire.Open("uuid-1", 2, credit_bytes=10**6), driver.now)
     spoken = sent(*only(driver.take(), wire.PendingReplies))
-    assert [reply.text for reply in spoken.replies] == [cut("word " * 500_000)]
+    assert [reply.text for reply in spoken.replies] == [truncate("word " * 500_000)]
 
 
 # What never comes
@@ -90,7 +90,7 @@ def test_a_greeting_that_is_not_answered_is_asked_for_again() -> None:
     assert driver.tick(RESPONSE_CREATED_SECONDS) == []
 
 
-def test_an_error_without_an_id_does_not_silence_the_agent_for_good() -> None:
+def test_an_error_without_an_id_does_not_silence_the_agent() -> None:
     driver = live()
     driver.event(api.error("server_error", kind="server_error"))
     assert driver.tick(1.0) == [asked_again("refused"), CREATE]
@@ -119,7 +119,7 @@ def test_a_response_that_still_comes_is_not_given_up() -> None:
         assert driver.tick() == []
 
 
-def test_a_response_that_never_ends_holds_up_neither_transcripts_nor_the_next_one() -> None:
+def test_an_endless_response_delays_no_transcript_or_response() -> None:
     driver = live()
     did = driver.reply("resp_1", "hello", "one two", 1000, done=False)
     driver.event(api.error("conversation_already_has_active_response"))
@@ -141,7 +141,7 @@ def test_the_next_response_ends_one_that_was_never_ended() -> None:
     assert texts(driver.record(playout(*audio_samples(did).items()))) == [("agent", "one two"), ("agent", "three")]
 
 
-def test_a_turn_that_was_never_committed_but_added_is_not_waited_for_for_ever() -> None:
+def test_a_turn_added_without_a_commit_delays_for_a_bounded_time() -> None:
     driver = live()
     driver.event(api.caller_item_added("item_a"))
     did = driver.reply("resp_1", "hello", "one two", 1000, previous="item_a")
@@ -399,7 +399,7 @@ def talk(driver: Driver, turns: range) -> None:
 
 def of_items(driver: Driver) -> int:
     """The conversation, and which of its items the session has been told of."""
-    return sizes([driver.session.conversation, driver.session.parts.replay._told], set())
+    return sizes([driver.session.conversation, driver.session.parts.replay._sent], set())
 
 
 def test_an_hour_leaves_its_conversation_behind_and_nothing_else() -> None:
@@ -416,7 +416,7 @@ def test_an_hour_leaves_its_conversation_behind_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("field", ["id", "call_id", "name", "arguments", "response_id"])
 @pytest.mark.parametrize("value", [17, {"a": 1}, ["a"]])
-def test_a_function_call_that_could_not_be_told_to_the_dispatcher_is_none(field: str, value: object) -> None:
+def test_a_call_that_does_not_fit_into_a_record_does_not_run(field: str, value: object) -> None:
     driver = live()
     item = api.function_call_item("item_f") | {"status": "completed", "arguments": "{}"}
     event = {"type": "response.output_item.done", "response_id": "resp_1", "item": item}

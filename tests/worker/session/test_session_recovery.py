@@ -119,7 +119,7 @@ class TestReplay:
         (entry,) = only(driver.record(wire.Dtmf("#")), dict)[:1]
         assert entry["item"]["id"] == "avr_2_1"
 
-    def test_what_the_session_says_follows_in_the_call_what_it_was_not_brought(self) -> None:
+    def test_new_items_follow_items_that_the_session_lacks(self) -> None:
         driver, _ = restored(user("a", "Hello?"), agent("b", "one two", heard_share=0.0))
         driver.reply("resp_1", "c", "Yes?", 100, previous="a")
         assert [item.item_id for item in driver.session.conversation] == ["a", "b", "c"]
@@ -128,7 +128,7 @@ class TestReplay:
         _, did = restored(agent("a", "Hello."), wire.ItemUpdate("b", item={"kind": "of a newer release"}))
         assert replayed(did) == [("output_text", "Hello.")]
 
-    def test_a_transcript_that_is_out_is_not_sent_again_and_one_that_is_not_is(self) -> None:
+    def test_only_unsent_transcripts_are_sent_after_a_recovery(self) -> None:
         driver, did = restored(
             agent("a", "Hello."),
             wire.ItemUpdate("b", item={"role": "user", "text": "Hi.", "text_done": True}),
@@ -155,7 +155,7 @@ class TestTheGreeting:
         assert did.count(CREATE) == 1
         did = driver.reply("resp_1", "b", "Hello, this is Anna.", 500)
         assert CREATE not in did, "it is greeted once"
-        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten] == [
+        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.deleted] == [
             "a"
         ]
 
@@ -170,7 +170,7 @@ class TestTheGreeting:
         assert did.count(CREATE) == 1
         assert driver.session.conversation.last() is not None
 
-    def test_a_welcome_message_is_said_again_only_where_nothing_of_it_was_sent(self) -> None:
+    def test_a_welcome_is_repeated_only_if_none_of_it_was_sent(self) -> None:
         _, did = restored(plan={"welcome": "Welcome."})
         assert any("Welcome." in str(event) for event in only(did, dict))
         _, did = restored(agent("a", "Welcome."), plan={"welcome": "Welcome."})
@@ -178,7 +178,7 @@ class TestTheGreeting:
 
 
 class TestAReplyThatMayBePlaying:
-    def test_one_that_was_whole_plays_to_its_end_and_is_not_gone_on_with(self) -> None:
+    def test_a_complete_reply_plays_to_its_end_without_continuation(self) -> None:
         reply = under_way(4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(200))
         driver, did = restored(
             user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
@@ -219,7 +219,7 @@ class TestAReplyThatMayBePlaying:
     @pytest.mark.parametrize(("heard_ms", "text"), [(450, "one two"), (800, "one two three four")])
     def test_one_that_was_cut_is_known_as_far_as_it_was_heard(self, heard_ms: int, text: str) -> None:
         reply = under_way(
-            4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(heard_ms), cut=True
+            4, "b", "one two three four", 800, 800, done=True, heard_samples=samples_8k(heard_ms), truncated=True
         )
         driver, did = restored(
             user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
@@ -228,22 +228,20 @@ class TestAReplyThatMayBePlaying:
         # It does not play: there is nothing to interrupt.
         assert driver.event(api.speech_started("turn")) == []
 
-    def test_one_that_was_cut_before_it_was_heard_is_no_part_of_the_conversation(self) -> None:
-        reply = under_way(4, "b", "one two three four", 800, 800, done=True, cut=True)
+    def test_a_reply_truncated_before_it_was_heard_is_deleted(self) -> None:
+        reply = under_way(4, "b", "one two three four", 800, 800, done=True, truncated=True)
         driver, did = restored(
             user("a", "Count."), agent("b", "one two three four", heard_share=None), replies=(reply,)
         )
         assert replayed(did) == [("input_text", "Count.")]
-        assert "b" in [
-            record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten
-        ]
+        assert "b" in [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.deleted]
 
     def test_one_that_broke_off_is_gone_on_with_unless_it_was_cut(self) -> None:
         reply = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300))
         _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(reply,))
         assert replayed(did)[-2:] == [("output_text", "one two"), ("input_text", CONTINUE_NOTE)]
         assert did.count(CREATE) == 1
-        cut = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300), cut=True)
+        cut = under_way(4, "b", "one two three four", 800, 400, heard_samples=samples_8k(300), truncated=True)
         _, did = restored(user("a", "Count."), agent("b", heard_share=None, text_done=None), replies=(cut,))
         assert CREATE not in did
 
@@ -269,7 +267,7 @@ class TestAReplyThatMayBePlaying:
 
 
 class TestTheCallersAudio:
-    def test_what_is_not_finished_is_heard_again_before_all_that_comes(self) -> None:
+    def test_unfinished_audio_is_replayed_before_new_audio(self) -> None:
         kept, more = sound(SECOND), sound(SECOND, seed=2)
         driver = restoring(agent("a", "Hello."), audio=[(8000, kept)])
         driver.session.caller_audio(16_000, more, driver.now)
@@ -280,20 +278,20 @@ class TestTheCallersAudio:
         driver.turn("turn", "Hello?", previous="a", end_ms=500)
         assert only(driver.memory_writer, wire.Finished)[-1] == wire.Finished(8000 + samples_8k(500))
 
-    def test_an_utterance_under_way_arrives_whole_and_is_answered_by_the_service(self) -> None:
+    def test_an_utterance_in_progress_is_complete_after_a_recovery(self) -> None:
         kept = sound(20 * SECOND)
         _, did = restored(agent("a", "Hello."), audio=[(0, kept)], speaking=True)
         assert appended(did) == upsampled(kept)
         assert CREATE not in did
 
-    def test_a_turn_at_the_end_that_has_no_text_is_heard_again_instead_of_replayed(self) -> None:
+    def test_a_last_turn_without_text_is_replayed_as_audio(self) -> None:
         """Then it gets a text, and an answer by the service itself."""
         kept = sound(2 * SECOND)
         driver, did = restored(agent("a", "Hello."), turn_without_text("b", 1000, 9000), audio=[(0, kept)])
         assert replayed(did) == [("output_text", "Hello.")]
         assert appended(did) == upsampled(kept)
         assert CREATE not in did
-        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.forgotten] == [
+        assert [record.item_id for record in only(driver.memory_writer, wire.ItemUpdate) if record.deleted] == [
             "b"
         ]
 
@@ -322,7 +320,7 @@ class TestTheCallersAudio:
         assert base64.b64decode(item.sound) == codes
         assert item.item["text_done"]
 
-    def test_one_that_was_brought_as_sound_before_is_brought_so_again(self) -> None:
+    def test_a_turn_restored_as_sound_is_restored_as_sound_again(self) -> None:
         codes = g711.encode_ulaw(sound(8000))
         item = wire.ItemUpdate(
             "a",
@@ -371,7 +369,7 @@ class TestTheCallersAudio:
 class TestAWelcomeThatMustNotBeInterrupted:
     PLAN: ClassVar = {"welcome": "Welcome.", "welcome_interruptible": False}
 
-    def test_it_is_said_before_the_caller_is_heard_where_nothing_of_it_was_sent(self) -> None:
+    def test_an_unsent_welcome_is_said_before_the_caller_is_heard(self) -> None:
         driver, did = restored(plan=self.PLAN, audio=[(0, sound(SECOND))])
         assert appended(did) == b""
         driver.reply("resp_1", "a", "Welcome.", 1000)
@@ -467,7 +465,7 @@ class TestTools:
         assert replayed(did) == [("function_call_output", "cut off")]
         assert CREATE in did
 
-    def test_one_that_is_cut_off_and_not_idempotent_does_not_run_again(self) -> None:
+    def test_an_interrupted_tool_that_is_not_idempotent_stays_ended(self) -> None:
         driver, _ = restored(user("a", "The weather?"), function_call("b"))
         driver.record(wire.ToolKnown("call_1"))
         driver.session.tool_done("call_1", "cut off", driver.now, lost=True)
@@ -475,7 +473,7 @@ class TestTools:
         assert replayed(did) == [("function_call_output", "cut off")]
         assert not only(did, wire.Tool)
 
-    def test_one_that_is_cut_off_before_the_session_is_up_runs_when_it_is(self) -> None:
+    def test_a_tool_interrupted_before_the_session_runs_in_it(self) -> None:
         driver = restoring(
             user("a", "The weather?"),
             function_call("b", started=True),
@@ -524,20 +522,20 @@ class TestTools:
         driver.session.tool_done("call_2", "sunny", driver.now)
         assert driver.take().count(CREATE) == 1
 
-    def test_a_hang_up_that_was_ordered_is_not_ordered_again_and_its_outcome_is_told(self) -> None:
+    def test_a_known_hang_up_is_not_repeated_and_its_result_is_used(self) -> None:
         driver, did = restored(
-            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
+            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), known_commands=frozenset({"call_1"})
         )
         assert not only(did, wire.TelephonyCommand)
         did = driver.record(wire.TelephonyDone("call_1", False, "nobody answers"))
         assert replayed(did) == [("function_call_output", "nobody answers")]
         assert CREATE in did
 
-    def test_and_what_came_of_it_may_be_known_before_the_session_is_up(self) -> None:
+    def test_the_result_of_a_command_may_precede_the_session(self) -> None:
         driver = restoring(
             user("a", "Sales, please."),
             function_call("b", name="avr_transfer", text=TRANSFER),
-            orders=frozenset({"call_1"}),
+            known_commands=frozenset({"call_1"}),
         )
         driver.record(wire.TelephonyDone("call_1", False, "no such extension"))
         did = driver.go_live()
@@ -546,7 +544,7 @@ class TestTools:
 
     def test_an_order_of_a_dead_dispatcher_is_given_again(self) -> None:
         driver, did = restored(
-            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), orders=frozenset({"call_1"})
+            agent("a", "Goodbye."), function_call("b", name="avr_hangup"), known_commands=frozenset({"call_1"})
         )
         assert not only(did, wire.TelephonyCommand)
         (order,) = only(attached(driver), wire.TelephonyCommand)
@@ -558,7 +556,7 @@ class TestTools:
         driver = restoring(
             user("a", "Sales, please."),
             function_call("b", name="avr_transfer", text=TRANSFER),
-            orders=frozenset({"call_1"}),
+            known_commands=frozenset({"call_1"}),
         )
         attached(driver, seconds=1.0)
         (order,) = only(driver.go_live(), wire.TelephonyCommand)
@@ -599,7 +597,7 @@ class TestKeys:
         assert "34]" in replayed(did)[0][1]
         assert did.count(CREATE) == 1, "one answer covers both entries"
 
-    def test_an_entry_that_is_complete_before_the_session_is_up_is_not_lost(self) -> None:
+    def test_keys_completed_before_the_session_are_not_lost(self) -> None:
         driver = restoring(agent("a", "Your number?"))
         assert not only(driver.record(wire.Dtmf("7"), wire.Dtmf("#")), dict), "nothing can be sent before"
         did = driver.go_live()

@@ -1,4 +1,4 @@
-"""What the caller heard, what the model is told of it, and what AVR Core gets as transcripts."""
+"""Heard parts of replies: truncation at the model, and transcripts for AVR Core."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ def cancel(response_id: str) -> dict[str, Any]:
 
 
 def greeted() -> tuple[Driver, list[Did]]:
-    """A session whose greeting, a second of `HELLO`, was sent to its end and is playing."""
+    """Return a session whose greeting, a second of `HELLO`, was sent to its end and is playing."""
     driver = live()
     return driver, driver.reply("resp_1", "hello", HELLO, 1000)
 
 
 def hear_out(driver: Driver, did: list[Did]) -> list[Did]:
-    """The caller hears all that was sent in `did`."""
+    """Let the caller hear all audio that was sent in `did`."""
     return driver.record(playout(*audio_samples(did).items(), idle=True))
 
 
 # Heard to the end
 
 
-def test_a_reply_that_was_heard_is_said_once_and_the_model_is_told_nothing() -> None:
+def test_a_fully_heard_reply_is_sent_once_and_not_truncated() -> None:
     driver, did = greeted()
     assert texts(did) == []
     assert hear_out(driver, did) == [wire.Transcript("hello", "agent", HELLO)]
@@ -77,7 +77,7 @@ def test_a_reply_goes_to_the_dispatcher_as_item_audio_and_end() -> None:
     assert done == wire.ReplyItemDone(0)
 
 
-def test_a_playout_that_is_idle_is_not_one_that_has_played_what_is_under_way() -> None:
+def test_an_idle_playout_does_not_settle_audio_in_transit() -> None:
     # The dispatcher had played all that it had got, and reported so just before the rest came; or it holds the
     # rest because AVR Core does not read.
     driver, _ = greeted()
@@ -168,7 +168,7 @@ def test_barge_in_while_the_rest_of_a_finished_response_plays() -> None:
 
 
 @pytest.mark.parametrize("response_is_done", [True, False])
-def test_audio_that_comes_long_after_the_cut_is_not_played_and_undoes_nothing(response_is_done: bool) -> None:
+def test_late_audio_after_a_barge_in_is_dropped(response_is_done: bool) -> None:
     driver = live()
     driver.reply("resp_1", "hello", HELLO, 1000, done=response_is_done)
     driver.event(api.speech_started("item_a"))
@@ -179,7 +179,7 @@ def test_audio_that_comes_long_after_the_cut_is_not_played_and_undoes_nothing(re
     assert driver.event(api.audio_done("resp_1", "hello"), api.text_done("resp_1", "hello", HELLO)) == []
 
 
-def test_a_reply_of_which_nothing_was_heard_is_deleted_and_never_said() -> None:
+def test_an_unheard_reply_is_deleted_without_a_transcript() -> None:
     driver, _ = greeted()
     driver.event(api.speech_started("item_a"))
     assert driver.record(heard(1, (0, 0))) == [delete("hello")]
@@ -201,7 +201,7 @@ def test_it_is_never_cut_beyond_what_was_received() -> None:
     assert driver.record(heard(1, (0, 1004))) == [truncate("hello", 1000)]
 
 
-def test_a_reply_that_was_just_heard_out_when_the_caller_began_is_not_cut() -> None:
+def test_a_reply_fully_heard_at_the_barge_in_is_not_truncated() -> None:
     driver, _ = greeted()
     assert driver.event(api.speech_started("item_a")) == [wire.Flush(1)]
     assert driver.record(wire.Heard(1)) == [wire.Transcript("hello", "agent", HELLO)]
@@ -228,7 +228,7 @@ def test_the_second_of_two_items_of_one_response_is_cut() -> None:
     ]
 
 
-def test_the_first_of_two_items_is_cut_and_the_second_was_never_heard() -> None:
+def test_of_two_items_one_is_truncated_and_the_unheard_deleted() -> None:
     driver = live()
     driver.reply("resp_1", "first", "one two", 1000, done=False)
     driver.event(
@@ -264,7 +264,7 @@ def test_an_item_that_waited_whole_for_credit_is_deleted() -> None:
     assert driver.record(wire.Heard(1)) == [delete("hello")]
 
 
-def test_the_answer_to_a_barge_in_may_play_before_it_is_known_what_was_heard_before() -> None:
+def test_the_next_reply_may_play_before_heard_arrives() -> None:
     driver = live()
     driver.reply("resp_1", "hello", HELLO, 1000, done=False)
     driver.event(api.speech_started("item_a"), api.cancelled("resp_1"))
@@ -294,7 +294,7 @@ def test_a_second_barge_in_cuts_the_second_reply_alone() -> None:
 # Responses that were not to be
 
 
-def test_a_response_created_while_the_caller_speaks_is_cancelled_and_never_heard() -> None:
+def test_a_response_created_during_speech_is_cancelled() -> None:
     driver = live()
     driver.event(api.speech_started("item_a"))
     did = driver.event(api.response_created("resp_1"))
@@ -318,7 +318,7 @@ def test_behind_the_speech_responses_are_welcome_again() -> None:
     assert only(driver.event(api.response_created("resp_1")), dict) == []
 
 
-def test_a_speech_that_is_committed_has_ended_even_if_nobody_said_that_it_stopped() -> None:
+def test_a_committed_turn_has_ended_without_speech_stopped() -> None:
     driver = live()
     driver.event(api.speech_started("item_a"), api.committed("item_a"))
     assert driver.event(api.response_created("resp_1")) == []
@@ -326,7 +326,7 @@ def test_a_speech_that_is_committed_has_ended_even_if_nobody_said_that_it_stoppe
 
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("late_audio", [True, False])
-def test_a_response_cancelled_before_it_had_any_sound_holds_nothing_up(listed: bool, late_audio: bool) -> None:
+def test_a_response_cancelled_before_its_audio_delays_nothing(listed: bool, late_audio: bool) -> None:
     driver = live()
     driver.event(
         api.response_created("resp_1"),
@@ -360,14 +360,14 @@ def test_a_function_call_has_no_transcript_and_holds_nothing_up() -> None:
     assert texts(driver.turn("item_a", "Hi", previous="call")) == [("user", "Hi")]
 
 
-def test_a_message_that_was_put_into_the_conversation_is_nobodys_speech() -> None:
+def test_an_injected_message_has_no_speaker() -> None:
     driver = live()
     driver.event(api.item_added(api.reply_item("restored", "completed", "said before")))
     driver.reply("resp_1", "hello", HELLO, 100)
     assert texts(driver.turn("item_a", "Hi", previous="restored")) == [("user", "Hi")]
 
 
-def test_a_reply_that_the_caller_takes_too_slowly_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_for_a_slow_caller_is_truncated_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replies, "MAX_WAITING_BYTES", 16_000)
     driver = live(credit_bytes=2 * samples_8k(400))
     driver.reply("resp_1", "hello", HELLO, 1000, done=False)
@@ -421,7 +421,7 @@ def test_transcripts_go_out_in_the_order_of_the_conversation() -> None:
     assert len(did) > 0
 
 
-def test_who_speaks_behind_a_caller_waits_three_seconds_for_the_callers_text() -> None:
+def test_a_transcript_waits_3_s_for_the_callers_text() -> None:
     driver = live()
     driver.turn("item_a")
     answer = driver.reply("resp_1", "answer", "Yes", 500, previous="item_a")
@@ -443,7 +443,7 @@ def test_a_transcription_that_failed_is_not_waited_for() -> None:
     assert texts(driver.event(api.transcribed("item_a", "after all"))) == []
 
 
-def test_a_failed_transcription_without_a_code_has_a_label_all_the_same() -> None:
+def test_a_failed_transcription_without_a_code_has_a_label() -> None:
     driver = live()
     driver.turn("item_a")
     (report,) = driver.event(api.transcription_failed("item_a", code=None))
@@ -474,7 +474,7 @@ def active(message_id: str | None = "response-create") -> api.Event:
 
 
 @pytest.mark.parametrize("message_id", ["response-create", None])
-def test_a_greeting_refused_for_an_active_response_is_asked_for_behind_it(message_id: str | None) -> None:
+def test_a_greeting_refused_for_an_active_response_is_repeated(message_id: str | None) -> None:
     driver = live()
     driver.turn("item_a")
     driver.reply("resp_1", "answer", "Yes", 500, done=False)
@@ -483,7 +483,7 @@ def test_a_greeting_refused_for_an_active_response_is_asked_for_behind_it(messag
     assert driver.reply_done("resp_1", "answer", "Yes").count(CREATE) == 1
 
 
-def test_refused_for_a_response_that_it_has_not_heard_of_it_waits_for_the_next_end() -> None:
+def test_a_refusal_for_an_unknown_response_awaits_the_next_end() -> None:
     driver = live()
     assert only(driver.event(active()), dict) == []
     assert only(driver.reply("resp_1", "answer", "Yes", 500), dict) == [CREATE]

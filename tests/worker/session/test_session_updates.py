@@ -1,4 +1,4 @@
-"""Updates of a session: one at a time, their answers, and what is in force."""
+"""Updates of a session: one at a time, their answers, and the session in force."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def error(code: str | None = "invalid_value", **fields: Any) -> ErrorEvent:
 
 
 class Updating:
-    """Updates of a session, and what they want done."""
+    """Updates of a session, with their actions."""
 
     def __init__(self, *, opened: bool = True, dialect: Dialect = GA, **session: Any) -> None:
         chosen = session_object(Settings(**OPTIONAL)) | {"tools": TOOLS} | session

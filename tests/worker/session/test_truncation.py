@@ -1,4 +1,4 @@
-"""What says too much for a message of the link is cut, and goes on it."""
+"""Records that are too long for a message of the link are truncated."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from common.link import wire
 from tests.worker.link_records import decoded_all
-from worker.session.truncation import MARK, MAX_RECORD_BYTES, MAX_SOUND_CHARS, MAX_TEXT_CHARS, cut, encoded
+from worker.session.truncation import MARK, MAX_RECORD_BYTES, MAX_SOUND_CHARS, MAX_TEXT_CHARS, encoded, truncate
 
 LONG = 3 * 1024 * 1024
 
 
 def shortened(record: wire.Control) -> Any:
-    """What is sent of a record that is too long."""
+    """Return the truncated form of a record."""
     sent, reason = encoded(record, 7)
     assert len(sent) <= MAX_RECORD_BYTES
     assert type(record).__name__ in reason
@@ -37,7 +37,7 @@ def test_a_text_is_cut_with_a_mark(words: str) -> None:
     assert shortened(wire.Transcript("item", "user", text)) == wire.Transcript("item", "user", expected)
     found = shortened(wire.ItemUpdate("item", "before", settled=True, item={"role": "user", "text": text}))
     assert found == wire.ItemUpdate("item", "before", settled=True, item={"role": "user", "text": expected})
-    assert cut(expected) == expected
+    assert truncate(expected) == expected
 
 
 def test_sound_is_cut_to_whole_groups() -> None:
@@ -48,7 +48,7 @@ def test_sound_is_cut_to_whole_groups() -> None:
 
 def test_an_item_that_is_too_long_for_other_reasons_is_left_out() -> None:
     found = shortened(wire.ItemUpdate("item", "before", item={"name": "secret" * (LONG // 6)}))
-    assert found == wire.ItemUpdate("item", forgotten=True)
+    assert found == wire.ItemUpdate("item", deleted=True)
 
 
 def test_what_would_leave_no_room_for_another_id_is_cut_too() -> None:

@@ -18,15 +18,15 @@ from worker.session.memory.conversation import Conversation, Item, Role, heard_p
 from worker.session.memory.replay import Replay
 from worker.session.truncation import MAX_TEXT_CHARS
 
-# Ids of responses that are over: their late audio is dropped.
+# Maximum ids of closed responses, whose late audio is dropped.
 MAX_CLOSED_RESPONSES = 32
 
 
 class AgentSpeech:
-    """The replies of one session. Methods are named after the events of the API and of the dispatcher.
+    """Replies of one session. Methods have the names of the API's and the dispatcher's events.
 
     Attributes:
-        closed_responses: responses whose further audio is dropped.
+        closed_responses: ids of responses whose further audio is dropped.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class AgentSpeech:
 
         Args:
             opening: the dispatcher's OPEN.
-            audio: the format of the API's audio.
-            texts: the session's conversation.
+            audio: format of the API's audio.
+            texts: conversation of the session.
             outbox: takes the actions.
-            replay: knows which items the API has.
+            replay: replay of items to the API.
         """
         self.closed_responses: deque[str] = deque(maxlen=MAX_CLOSED_RESPONSES)
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
@@ -53,23 +53,23 @@ class AgentSpeech:
 
     @property
     def is_heard(self) -> bool:
-        """Whether the caller may be hearing something, or something waits to be heard."""
+        """Whether a reply plays, or waits to be played."""
         return self._replies.any_playing
 
     @property
-    def waiting_orders(self) -> list[wire.TelephonyCommand]:
-        """Orders that wait behind audio for which the dispatcher has no room."""
-        return self._replies.waiting_orders
+    def waiting_commands(self) -> list[wire.TelephonyCommand]:
+        """Return telephony commands that wait behind audio without credit."""
+        return self._replies.waiting_commands
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether the dispatcher does not answer the flushes of barge-ins."""
+        """Whether too many flushes have no answer."""
         return self._replies.is_unanswered
 
-    # What the model says
+    # Audio and text of the model
 
     def audio_delta(self, event: dict[str, Any]) -> bool:
-        """Take audio of a reply; returns whether it goes to the caller."""
+        """Take audio of a reply; return whether it is sent to the caller."""
         pcm = pybase64.b64decode(event["delta"])
         item_id, response_id = checked_id(event["item_id"]), checked_id(event["response_id"])
         reply = self._reply_of.get(item_id)
@@ -82,7 +82,7 @@ class AgentSpeech:
         elif event["content_index"] != reply.parts[-1][0]:
             reply.parts.append((int(event["content_index"]), reply.received_bytes))
         records = self._replies.audio(reply, pcm)
-        self._tell_text(reply)
+        self._report_text(reply)
         self._outbox.dispatcher(records)
         if reply.closed:
             return False
@@ -97,7 +97,7 @@ class AgentSpeech:
         """Complete an item that has no more audio."""
         reply = self._reply_of.get(event["item_id"])
         if reply is not None and not reply.closed:
-            self._tell_text(reply)
+            self._report_text(reply)
             self._outbox.dispatcher(self._replies.complete())
             self._settle_heard_out()
 
@@ -126,7 +126,7 @@ class AgentSpeech:
             is_last: no other response is under way, so every open item has ended.
         """
         for begun in self._reply_of.values():
-            self._tell_text(begun)
+            self._report_text(begun)
         self._fresh_text.clear()
         if is_last or self._replies.current_response_id == response_id:
             self._outbox.dispatcher(self._replies.complete())
@@ -139,10 +139,10 @@ class AgentSpeech:
         self._settle_heard_out()
 
     def item_done(self, item_id: str) -> None:
-        """Complete an item, so that it can be reported while its response goes on, or never ends."""
+        """Complete an item, so that its transcript need not wait for the end of the response."""
         item, reply = self._texts.get(item_id), self._reply_of.get(item_id)
         if item is not None and reply is not None and item.text and not item.text_done:
-            self._tell_text(reply)
+            self._report_text(reply)
             self._text_over(item, reply)
             self._settle_heard_out()
 
@@ -153,9 +153,9 @@ class AgentSpeech:
             self._settle(reply)
 
     def truncate_received(self, response_id: str) -> None:
-        """Tell the model that a reply which failed ends where its audio ends: the caller hears all of that."""
+        """Truncate the items of a failed response at the end of their audio, which the caller hears."""
         for reply in self._reply_of.values():
-            if reply.response_id == response_id and reply.received_ms and not reply.is_cut:
+            if reply.response_id == response_id and reply.received_ms and not reply.truncated:
                 self._truncate(reply, reply.received_ms)
 
     def cancel(self, response_id: str) -> None:
@@ -163,14 +163,14 @@ class AgentSpeech:
         self.closed_responses.append(response_id)
         self._outbox.upstream({"type": "response.cancel", "response_id": response_id})
 
-    # Going on where another session, or another dispatcher, stopped
+    # After another session, or with another dispatcher
 
     def restore(self, replies: tuple[wire.Reply, ...], first_index: int) -> bool:
-        """Restore replies of a session that is gone; returns whether one was under way, and is to be continued.
+        """Restore replies of a lost session; return whether the model must continue one.
 
         Args:
-            replies: those that the caller may still be hearing.
-            first_index: the numbers of this session's own begin here.
+            replies: replies that the caller may still be hearing.
+            first_index: first index of this session's own items.
         """
         self._reply_of.clear()
         self._replies.forget(first_index)
@@ -181,28 +181,28 @@ class AgentSpeech:
                 continue
             received = max(known.received_samples, known.sent_samples)
             if not known.done:
-                goes_on = goes_on or (known.sent_samples > 0 and not known.cut)
+                goes_on = goes_on or (known.sent_samples > 0 and not known.truncated)
                 item.text = heard_part(known.text.strip(), known.sent_samples / received if received else 0.0)
             elif not item.text:
                 item.text = known.text.strip()
             item.text_done = True
             self._texts.changed(item)
-            if not known.sent_samples or (known.cut and not known.heard_samples):
-                # The caller has heard nothing of it, and will not.
+            if not known.sent_samples or (known.truncated and not known.heard_samples):
+                # The caller has not heard the reply, and will not hear it.
                 self._texts.remove(item.item_id)
                 continue
             reply = self._replies.restore(known.index, known.item_id, known.sent_samples)
             self._reply_of[item.item_id] = reply
-            if known.cut or known.heard_samples >= known.sent_samples:
+            if known.truncated or known.heard_samples >= known.sent_samples:
                 self._replies.settle(reply, known.heard_samples)
                 self._settle(reply)
         return goes_on
 
-    def settle_the_rest(self, *, heard: bool) -> None:
-        """Settle the other replies, of which the dispatcher has no audio.
+    def settle_others(self, *, heard: bool) -> None:
+        """Settle all other replies, of which the dispatcher has no audio.
 
         Args:
-            heard: their playout is unknown, so complete ones count as heard. Otherwise nothing was sent of them.
+            heard: complete replies count as heard, because their playout is unknown. Otherwise none was sent.
         """
         for item in list(self._texts):
             if item.role is not Role.AGENT or item.heard_share is not None or item.item_id in self._reply_of:
@@ -214,7 +214,7 @@ class AgentSpeech:
                 self._texts.remove(item.item_id)
 
     def attached(self, credit_bytes: int, now_seconds: float) -> None:
-        """Tell another dispatcher, which has the call now, what plays."""
+        """Report the playing replies to another dispatcher that has the call now."""
         age_seconds = now_seconds - self._reported_seconds
         replies, playout, flushes = self._replies.attached(credit_bytes, age_seconds)
         spoken = []
@@ -233,7 +233,7 @@ class AgentSpeech:
         self._outbox.dispatcher(flushes)
         self._outbox.dispatcher(self._replies.send())
 
-    # What the caller hears of it
+    # Playout
 
     def flush(self) -> None:
         """Drop audio that the caller has not heard: a barge-in."""
@@ -241,9 +241,9 @@ class AgentSpeech:
             self._outbox.happened("interruption")
         self._outbox.dispatcher(self._replies.flush())
 
-    def order(self, order: wire.TelephonyCommand) -> None:
-        """Send a telephony command behind all audio so far, also if that is interrupted."""
-        self._outbox.dispatcher(self._replies.append(order))
+    def send_command(self, command: wire.TelephonyCommand) -> None:
+        """Send a telephony command after all audio so far, even if that is interrupted."""
+        self._outbox.dispatcher(self._replies.append(command))
 
     def credit(self, credit_bytes: int) -> None:
         """Send more audio: the dispatcher has room again."""
@@ -256,9 +256,9 @@ class AgentSpeech:
             self._settle(reply)
 
     def heard(self, heard: wire.Heard) -> None:
-        """Truncate the replies that a barge-in has interrupted to what the caller heard."""
+        """Truncate the replies that a barge-in interrupted to their heard parts."""
         for reply in self._replies.heard(heard):
-            self._cut(reply)
+            self._truncate_to_heard(reply)
 
     def send_transcripts(self, now_seconds: float) -> None:
         """Send the transcripts that are due, of both sides."""
@@ -268,25 +268,25 @@ class AgentSpeech:
             self._outbox.happened("transcript", item_id=item.item_id, role=role, text=text)
             self._outbox.record(wire.Transcript(item.item_id, role, text))
 
-    def _tell_text(self, reply: Reply) -> None:
-        """Tell the dispatcher what was added to a reply's text, for a session that continues the reply."""
+    def _report_text(self, reply: Reply) -> None:
+        """Report new text of a reply to the dispatcher, for a session that continues the reply."""
         text = self._fresh_text.pop(reply.item_id, "")
         for start in range(0, len(text), MAX_TEXT_CHARS):
             part, samples = text[start : start + MAX_TEXT_CHARS], reply.received_samples
             self._outbox.record(wire.ReplyText(reply.index, samples, part))
 
     def _settle(self, reply: Reply) -> None:
-        """Settle an item whose heard part is known; its share is known when text and audio are complete, too."""
+        """Settle an item whose heard part is known. Its share needs complete text and audio."""
         item = self._texts.get(reply.item_id)
-        if item is not None and (item.text_done or reply.whole):
+        if item is not None and (item.text_done or reply.fully_heard):
             item.heard_share = reply.heard_share
             self._texts.changed(item)
         if item is None or item.text_done:
             self._reply_of.pop(reply.item_id, None)
 
-    def _cut(self, reply: Reply) -> None:
-        """Tell the model how much of an interrupted item the caller heard."""
-        if not reply.whole:
+    def _truncate_to_heard(self, reply: Reply) -> None:
+        """Truncate an interrupted item at the model to its heard part; delete an unheard one."""
+        if not reply.fully_heard:
             # The API refuses to truncate at 0 ms.
             if reply.heard_ms == 0:
                 self._unheard(reply.item_id)
@@ -295,7 +295,7 @@ class AgentSpeech:
                 self._truncate(reply, reply.heard_ms)
         self._settle(reply)
         item = self._texts.get(reply.item_id)
-        if reply.restored and not reply.whole and item is not None:
+        if reply.restored and not reply.fully_heard and item is not None:
             if item.heard_text:
                 self._replay.rewrite(item)
             else:
@@ -319,7 +319,7 @@ class AgentSpeech:
         )
 
     def _unheard(self, item_id: str) -> None:
-        """Remove an item of which the caller has heard nothing from the conversation."""
+        """Delete an item that the caller has not heard."""
         self._reply_of.pop(item_id, None)
         if self._texts.get(item_id) is not None:
             self._texts.remove(item_id)

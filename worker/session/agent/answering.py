@@ -1,16 +1,16 @@
-"""What becomes of each answer that the model owes: asked for, asked for again, continued, or given up.
+"""Requests for the answers that the model owes: first requests, retries and continuations.
 
-`response_scheduler.py` beside this file keeps the answers and responses. This file decides what their ends mean:
+`response_scheduler.py` keeps the answers and responses. This file decides what follows the end of a response:
 
     the response ended                        nothing heard           part heard
-    as it should                              asked again, twice      settled
-    incomplete (filter, token limit)          asked again, twice      continued once
-    failed, refused, or lost                  asked again in time     continued once
-    because the caller interrupted            the next turn answers   settled
+    completed                                 retried twice           settled
+    incomplete (filter, token limit)          retried twice           continued once
+    failed, refused, or lost                  retried in time         continued once
+    cancelled by a barge-in                   the next turn answers   settled
 
-An answer that was asked for in vain is given up: the caller is told (ANSWER_FAILED_TEXT), and the call listens.
-If the caller cannot be told either, if MAX_FAILED_TURNS are given up in a row, or if an answer fails for longer
-than UPSTREAM_RETRY_SECONDS, the session is given up (`lost_hope`): the call takes the way out.
+If the retries of an answer fail, the caller hears ANSWER_FAILED_TEXT in its place, and the call continues. The
+call takes the way out (`failure`) if that text fails, too, or if MAX_FAILED_TURNS answers fail in a row. It also
+does if the caller waits for an answer for longer than UPSTREAM_RETRY_SECONDS.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from worker.session.agent.response_scheduler import (
 )
 from worker.session.memory.replay import Replay
 
-# `response.create` is answered within this time, or it is sent again.
+# Maximum time from `response.create` to `response.created`; then the request is repeated.
 RESPONSE_CREATED_SECONDS: Final = 10.0
-# The API answers a turn by itself within this time, or the answer is asked for.
+# Maximum wait for the API to answer a turn by itself; then the answer is requested.
 API_ANSWERS_SECONDS: Final = 5.0
-# A response of which nothing comes for so long is given up. A model that reasons may be silent for a while.
+# Maximum time without an event of the active response. A model that reasons may be silent for a while.
 RESPONSE_SILENCE_SECONDS: Final = 20.0
-# The same, if all items that were announced are done: `response.done` should have followed at once.
+# The same, if all announced items are done: `response.done` should have followed at once.
 RESPONSE_END_SECONDS: Final = 5.0
-# After so many responses without anything to hear the answer is given up.
+# Maximum responses without audio for one answer.
 MAX_EMPTY_RESPONSES: Final = 3
 MAX_FAILED_TURNS: Final = 3
 
-# The caller hears what was sent before the response failed; the note follows the truncated reply.
+# The caller hears all audio from before the failure. The note follows the truncated reply.
 CONTINUE_NOTE: Final = (
     "[A technical fault cut your last reply off. The caller heard it up to the point where it ends here. "
     "Continue from exactly that point. Do not repeat what you said, and do not mention the fault.]"
@@ -66,10 +66,10 @@ class Ending:
     """How a response, or a request for one, ended.
 
     Attributes:
-        status: `completed`, `incomplete`, `failed` or `cancelled`, in the API's words.
-        reason: for the metric.
+        status: the API's status: `completed`, `incomplete`, `failed` or `cancelled`.
+        reason: label of the metric.
         detail: the API's code or reason, for people.
-        error: the API's error, if there is one.
+        error: the API's error; None: there is none.
     """
 
     status: str
@@ -79,7 +79,7 @@ class Ending:
 
     @classmethod
     def of_error(cls, error: ErrorEvent, reason: RetryReason = RetryReason.FAILED) -> Ending:
-        """The ending that an error means."""
+        """Return the ending for an error."""
         if error.code == CONTEXT_LENGTH:
             reason = RetryReason.CONTEXT_LENGTH
         elif error.code == "rate_limit_exceeded":
@@ -88,11 +88,11 @@ class Ending:
 
 
 class Answering:
-    """One session's answers.
+    """Answers of one session.
 
     Attributes:
-        responses: the owed answers, and the response under way.
-        lost_hope: why the session cannot answer any more; empty while it can.
+        responses: the owed answers, and the active response.
+        failure: why the call must take the way out; empty while the session can answer.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class Answering:
         """Build it.
 
         Args:
-            config: the call's settings.
-            limits: those that the process shares.
-            uuid: of the call, for the log.
-            agent: what the model says.
-            replay: puts notes into the conversation.
-            outbox: takes what is to be done.
-            new_id: makes ids of items of ours.
+            config: settings of the call.
+            limits: limits that all calls of the process share.
+            uuid: id of the call, for the log.
+            agent: replies of the model.
+            replay: adds notes to the conversation.
+            outbox: takes the actions.
+            new_id: makes ids for new items.
         """
         self.responses = ResponseScheduler()
-        self.lost_hope = ""
+        self.failure = ""
         self._config = config
         self._limits = limits
         self._agent = agent
@@ -126,7 +126,7 @@ class Answering:
         self._outbox = outbox
         self._new_id = new_id
         self._failed_turns = 0
-        # How long the caller has waited for something to hear: a caller who asks again has waited before, too.
+        # Time that the caller has waited without audio. The caller's next turn does not reset it.
         self._waited_seconds = 0.0
         self._looked_seconds: float | None = None
         self._sends_metadata = config.dialect.has_metadata
@@ -137,17 +137,17 @@ class Answering:
     def owe(
         self, kind: AnswerKind, now_seconds: float, events: list[Event] | None = None, *, text: str = ""
     ) -> None:
-        """The model owes an answer; `events` ask for it if it has words of its own, which are `text`."""
+        """Owe an answer; `events` request one with a given `text`."""
         dropped = self.responses.owe(Answer(kind, now_seconds, events or [], text))
         if dropped is not None:
             self._log.warning("answer dropped: too many are owed", kind=dropped.kind.value)
 
     def turn(self, now_seconds: float, *, since_seconds: float, api_answers: bool) -> None:
-        """The caller's turn has ended, and owes an answer in place of the earlier ones.
+        """Owe the answer to a turn of the caller, in place of earlier answers.
 
         Args:
             now_seconds: the time.
-            since_seconds: when the caller stopped speaking.
+            since_seconds: end of the caller's speech.
             api_answers: the API begins the response by itself (`create_response`).
         """
         until_seconds = now_seconds + API_ANSWERS_SECONDS if api_answers else None
@@ -156,22 +156,22 @@ class Answering:
         )
 
     def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
-        """Have the agent say this word for word."""
+        """Have the agent say a text word for word."""
         self.owe(kind, now_seconds, self._config.dialect.welcome(text, interruptible=interruptible), text=text)
 
-    def leave_sayings(self) -> None:
-        """Put sayings that are still owed into the conversation: the next session answers that."""
+    def note_owed_texts(self) -> None:
+        """Add texts that the agent must still say to the conversation, for the next session."""
         for answer in self.responses.owed:
             if answer.kind is AnswerKind.SAY:
                 self._replay.add(self._new_id(), text=SAY_NOTE + json.dumps(answer.text, ensure_ascii=False) + "]")
 
-    def has_waited(self, seconds: float) -> None:
-        """The caller has waited so long for a session, if an answer is owed from its beginning."""
+    def count_wait(self, seconds: float) -> None:
+        """Count the time that the caller waited for the session, if an answer is owed."""
         if self.responses.owes:
             self._waited_seconds = max(self._waited_seconds, seconds)
 
-    def pursue(self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool) -> None:
-        """Ask for the answer that is due, if there is one."""
+    def request_due(self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool) -> None:
+        """Request the answer that is due, if there is one."""
         request = self.responses.next_request(now_seconds, caller_speaks=caller_speaks, caller_keys=caller_keys)
         if request is None:
             return
@@ -179,7 +179,7 @@ class Answering:
             for answer in request.answers:
                 answer.was_held = True
                 answer.detail = answer.detail or "requests have to wait, as other calls failed"
-            # A pause that lasts longer than the caller is to wait is not waited for.
+            # A pause that would last longer than the caller may wait fails the answers now.
             self._give_up_late(max(0.0, self._limits.held_until_seconds - now_seconds))
             return
         repeated = next((answer for answer in request.answers if answer.repeats), None)
@@ -194,43 +194,43 @@ class Answering:
     def created(
         self, response_id: str, now_seconds: float, *, request_id: str = "", talks_over: bool = False
     ) -> None:
-        """A response has begun.
+        """Take the beginning of a response.
 
         Args:
-            response_id: of the response.
+            response_id: id of the response.
             now_seconds: the time.
-            request_id: of the request, if the response's metadata names it.
+            request_id: id of the request, if the response's metadata has it.
             talks_over: the caller is speaking.
         """
         response = self.responses.created(response_id, now_seconds, request_id=request_id)
-        # A response that was requested before the caller began to speak would talk over the caller, and the API
-        # cancels none that began after the speech. Keys are answered all the same.
+        # This response was requested before the caller began to speak, and would talk over the caller. The API
+        # cancels only responses that began before the speech. An answer to keys is not cancelled.
         answers_keys = any(answer.kind is AnswerKind.KEYS for answer in response.answers)
-        if response.is_cut or (talks_over and not answers_keys):
-            response.is_cut = True
+        if response.is_cancelled or (talks_over and not answers_keys):
+            response.is_cancelled = True
             self._agent.cancel(response_id)
 
     def progress(self, response_id: str, now_seconds: float) -> None:
-        """Something of a response came."""
+        """Note an event of a response."""
         response = self.responses.find(response_id)
         if response is not None:
             response.last_seconds = now_seconds
 
     def item_begun(self, response_id: str, item_id: str) -> None:
-        """An item of a response was announced."""
+        """Note that a response has announced an item."""
         response = self.responses.find(response_id)
         if response is not None:
             response.open_items.add(item_id)
 
     def item_done(self, response_id: str, item_id: str) -> None:
-        """An item of a response is done."""
+        """Note that an item of a response is done."""
         response = self.responses.find(response_id)
         if response is not None:
             response.open_items.discard(item_id)
             response.has_items = True
 
     def heard(self, response_id: str, now_seconds: float) -> None:
-        """Audio of a response was handed to the caller: the answer is given."""
+        """Settle the answers of a response whose audio was sent to the caller."""
         response = self._find(response_id, now_seconds)
         if response is None or response.is_heard:
             return
@@ -241,7 +241,7 @@ class Answering:
         self._succeeded(response, now_seconds)
 
     def called(self, response_id: str, now_seconds: float) -> None:
-        """A response has called a function, or a remote tool: its output owes an answer."""
+        """Settle the answers of a response that called a function or a remote tool."""
         response = self._find(response_id, now_seconds)
         if response is not None and not response.has_called:
             self.responses.called(response)
@@ -249,22 +249,22 @@ class Answering:
             self._failed_turns = 0
 
     def interrupted(self) -> None:
-        """The caller interrupts, and the API cancels the response by itself."""
+        """Note a barge-in for which the API cancels the response by itself."""
         if self.responses.active is not None:
-            self.responses.active.is_cut = True
+            self.responses.active.is_cancelled = True
 
     def cancel(self) -> None:
-        """The caller interrupts, and the API does not know."""
+        """Cancel the response, for a barge-in that the API does not know of."""
         active, request = self.responses.active, self.responses.request
         if active is not None and active.response_id and active.response_id not in self._agent.closed_responses:
             self._agent.cancel(active.response_id)
-            active.is_cut = True
+            active.is_cancelled = True
         elif request is not None:
-            # Its response would begin after the interruption.
+            # The response would begin after the barge-in.
             request.is_unwanted = True
 
     def done(self, response_id: str, ending: Ending, now_seconds: float) -> None:
-        """A response is over; one that nobody has heard of can only be the one requested."""
+        """Take the end of a response; an unknown one can only be the requested one."""
         is_requested = self.responses.state is SchedulerState.REQUESTED
         response = self._find(response_id, now_seconds) if is_requested else self.responses.find(response_id)
         if response is None:
@@ -272,7 +272,11 @@ class Answering:
         self.responses.over(response.response_id)
         if ending.error is not None and ending.error.is_outage:
             self._limits.failed(now_seconds, ending.error.retry_after_seconds)
-        if response.is_cut or ending.detail == "turn_detected" or response_id in self._agent.closed_responses:
+        if (
+            response.is_cancelled
+            or ending.detail == "turn_detected"
+            or response_id in self._agent.closed_responses
+        ):
             return
         if ending.detail == MAX_TOKENS_REASON and self._limits.first_time(MAX_TOKENS_REASON):
             self._log.warning("reply truncated: OPENAI_MAX_TOKENS is too small for speech", remedy="set it to inf")
@@ -287,10 +291,10 @@ class Answering:
             self._failed(self._still_owed(response.answers), ending, now_seconds)
 
     def refused(self, error: ErrorEvent, now_seconds: float) -> str | None:
-        """An `error` that may answer a request, or end the response under way.
+        """Take an `error` that may answer a request, or end the active response.
 
         Returns:
-            the id of the response that it ended; empty if it was about a request; None if it was about neither.
+            id of the response that the error ended; empty: it was about a request; None: about neither.
         """
         responses = self.responses
         request = responses.find_request(error.event_id)
@@ -307,13 +311,13 @@ class Answering:
             return None
         if error.code == NO_RESPONSE_ACTIVE:
             # The cancellation was refused: no response is active, and its end was lost.
-            return active.response_id if active.is_cut else None
+            return active.response_id if active.is_cancelled else None
         if not (error.is_outage or error.code == CONTEXT_LENGTH) or self._names_another(error):
             return None
         return active.response_id
 
     def tick(self, now_seconds: float, *, caller_speaks: bool) -> tuple[str, Ending] | None:
-        """Look at the clocks; returns the id of a response of which nothing comes any more, and how it ended."""
+        """Check the time limits; return the id of a response that timed out, and how it ended."""
         responses = self.responses
         request, active = responses.request, responses.active
         if request is not None and now_seconds - request.sent_seconds >= RESPONSE_CREATED_SECONDS:
@@ -330,8 +334,8 @@ class Answering:
         limit_seconds, status = RESPONSE_SILENCE_SECONDS, "failed"
         if not active.response_id:
             limit_seconds = RESPONSE_CREATED_SECONDS
-        elif active.is_cut or (active.has_items and not active.open_items):
-            # All of it has come, or was cancelled; its end alone was lost.
+        elif active.is_cancelled or (active.has_items and not active.open_items):
+            # The response is complete or cancelled, and only its end was lost.
             limit_seconds, status = RESPONSE_END_SECONDS, "completed"
         if now_seconds - active.last_seconds < limit_seconds:
             return None
@@ -339,10 +343,10 @@ class Answering:
         self._log.warning("response given up", silent_seconds=limit_seconds)
         return active.response_id, Ending(status, RetryReason.SILENT)
 
-    # What an end means
+    # After the end of a response
 
     def _continue(self, response: Response, ending: Ending, now_seconds: float) -> None:
-        """Part of a reply was heard: the model is asked once to go on."""
+        """Request the rest of a reply that was heard in part, once."""
         continued = any(answer.kind is AnswerKind.CONTINUATION for answer in response.answers)
         if response.has_called or continued:
             return
@@ -356,10 +360,10 @@ class Answering:
             delay_seconds = self._delay_seconds(answer, ending)
             answer.not_before_seconds = now_seconds + delay_seconds
             if delay_seconds > self._config.retry_seconds:
-                self._despair([answer], ending.reason, ending.detail)
+                self._give_up_session([answer], ending.reason, ending.detail)
 
     def _empty(self, answers: list[Answer], ending: Ending, now_seconds: float) -> None:
-        """The response ended without anything to hear."""
+        """Retry answers after a response without audio."""
         for answer in answers:
             answer.empty_responses += 1
         if any(answer.empty_responses >= MAX_EMPTY_RESPONSES for answer in answers):
@@ -368,7 +372,7 @@ class Answering:
             self._ask_again(answers, ending, now_seconds)
 
     def _failed(self, answers: list[Answer], ending: Ending, now_seconds: float) -> None:
-        """The response failed before anything of it was heard, or was refused."""
+        """Retry answers after a response that failed without audio, or was refused."""
         if not answers:
             return
         if ending.reason is RetryReason.CONTEXT_LENGTH:
@@ -382,7 +386,7 @@ class Answering:
         self._ask_again(answers, ending, now_seconds)
 
     def _refuse(self, answers: list[Answer], error: ErrorEvent, now_seconds: float) -> None:
-        """The request was refused: an outage passes, a fault of the request does not."""
+        """Retry answers after a refused request: longer in an outage, else twice."""
         ending = Ending.of_error(error, RetryReason.REFUSED)
         if error.is_outage:
             self._limits.failed(now_seconds, error.retry_after_seconds)
@@ -403,7 +407,7 @@ class Answering:
             answer.repeats += 1
             answer.reason, answer.detail = ending.reason, ending.detail
             if self._waited_seconds + delay_seconds > self._config.retry_seconds:
-                self._despair(answers, ending.reason, ending.detail)
+                self._give_up_session(answers, ending.reason, ending.detail)
 
     def _delay_seconds(self, answer: Answer, ending: Ending) -> float:
         backoff_seconds = RETRY_BACKOFF.delay_seconds(answer.repeats + 1)
@@ -411,21 +415,21 @@ class Answering:
         return max(backoff_seconds * self._limits.jitter(), asked_seconds or 0.0)
 
     def _give_up(self, answers: list[Answer], ending: Ending, now_seconds: float) -> None:
-        """No answer can be had: say so, and listen."""
+        """Give up answers, and have the agent say ANSWER_FAILED_TEXT."""
         self._log.warning("answer given up", reason=ending.reason.value, detail=ending.detail)
         for answer in self.responses.settle(answers):
             self._outbox.report(Metric.ANSWER_GIVEN_UP, label=ending.reason)
             if answer.kind is AnswerKind.APOLOGY:
-                self._lose_hope(f"the model says nothing: {ending.detail or ending.reason.value}")
+                self._fail(f"the model says nothing: {ending.detail or ending.reason.value}")
         self._failed_turns += 1
         if self._failed_turns >= MAX_FAILED_TURNS:
             why = ending.detail or ending.reason.value
-            self._lose_hope(f"{self._failed_turns} answers in a row failed: {why}")
-        elif not self.lost_hope and any(answer.kind is not AnswerKind.SAY for answer in answers):
+            self._fail(f"{self._failed_turns} answers in a row failed: {why}")
+        elif not self.failure and any(answer.kind is not AnswerKind.SAY for answer in answers):
             self.say(AnswerKind.APOLOGY, self._config.answer_failed_text, now_seconds)
 
     def _count_wait(self, now_seconds: float, *, caller_speaks: bool) -> None:
-        """Add up how long the caller waits in silence; keys are waited for while a line is noisy, too."""
+        """Add up the time that the caller waits. Noise of the line does not stop the wait after keys."""
         passed_seconds = 0.0 if self._looked_seconds is None else now_seconds - self._looked_seconds
         self._looked_seconds = now_seconds
         owed = self.responses.owed
@@ -436,33 +440,31 @@ class Answering:
             self._give_up_late()
 
     def _give_up_late(self, pause_seconds: float = 0.0) -> None:
-        """Give all answers up if the caller has waited for too long, or would at the end of a pause."""
+        """Give up all answers if the caller has waited too long, or will have after a pause."""
         owed = self.responses.owed
         if not self._is_answering and self._waited_seconds + pause_seconds > self._config.retry_seconds:
             failed = next((answer for answer in owed if answer.detail), owed[0])
-            self._despair(owed, RetryReason(failed.reason or RetryReason.UNANSWERED), failed.detail)
+            self._give_up_session(owed, RetryReason(failed.reason or RetryReason.UNANSWERED), failed.detail)
 
     @property
     def _is_answering(self) -> bool:
-        """Whether something is to be heard, or the response under way has brought what it was for."""
+        """Whether audio plays, or the active response has already given its answer."""
         active = self.responses.active
         return self._agent.is_heard or (active is not None and (active.is_heard or active.has_called))
 
-    def _despair(self, answers: list[Answer], reason: RetryReason, detail: str) -> None:
+    def _give_up_session(self, answers: list[Answer], reason: RetryReason, detail: str) -> None:
         for _ in self.responses.settle(answers):
             self._outbox.report(Metric.ANSWER_GIVEN_UP, label=reason)
         waited = f"{self._config.retry_seconds:g} s"
-        self._lose_hope(f"the Realtime API gave no answer within {waited}: {detail or reason}")
+        self._fail(f"the Realtime API gave no answer within {waited}: {detail or reason}")
 
-    def _lose_hope(self, why: str) -> None:
-        self.lost_hope = self.lost_hope or why
-
-    # Small things
+    def _fail(self, why: str) -> None:
+        self.failure = self.failure or why
 
     def _find(self, response_id: str, now_seconds: float) -> Response | None:
-        """The response with this id; one whose `response.created` was lost is under way, too.
+        """Return the response with this id; begin one whose `response.created` was lost.
 
-        Its end is awaited then: audio without an end would keep the session from ever giving up.
+        A response that began has time limits, so audio without an end cannot block the session.
         """
         response = self.responses.find(response_id)
         if response is None and response_id not in self._agent.closed_responses:
@@ -478,7 +480,7 @@ class Answering:
         self._limits.succeeded(now_seconds, repeat=request is not None and request.is_repeat)
 
     def _names_another(self, error: ErrorEvent) -> bool:
-        """Whether an error is about something that is no request for a response."""
+        """Return whether an error is about anything but a request for a response."""
         return error.is_about_another_request or error.is_about_session or _is_command(error.event_id)
 
 
@@ -487,7 +489,7 @@ def _is_command(event_id: str | None) -> bool:
 
 
 def ending_of(response: dict[str, Any]) -> Ending:
-    """How a response ended, from the `response` of its `response.done`."""
+    """Return how a response ended, from the `response` of its `response.done`."""
     status = str(response.get("status") or "completed")
     details = response.get("status_details") or {}
     if status == "failed":

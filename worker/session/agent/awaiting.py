@@ -15,18 +15,18 @@ class AwaitingReport:
         self._parts = parts
         self._life = life
         self._is_wanted = is_wanted
-        self._told = False
+        self._reported = False
 
     def begin_again(self, *, is_wanted: bool) -> None:
         """Report to another dispatcher."""
         self._is_wanted = is_wanted
-        self._told = False
+        self._reported = False
 
     def went_live(self) -> None:
         """Tell everything anew: a dispatcher relies on nothing that it was told before READY."""
-        self._told = False
+        self._reported = False
 
-    def tell(self, *, goes_on: bool) -> None:
+    def report(self, *, goes_on: bool) -> None:
         """Tell a change.
 
         Args:
@@ -40,6 +40,6 @@ class AwaitingReport:
             waits = is_owed and not parts.memory_writer.speaking
         else:
             waits = state is not State.STANDBY and (goes_on or parts.conversation.last() is None)
-        if waits != self._told and state is not State.ENDED:
-            self._told = waits
+        if waits != self._reported and state is not State.ENDED:
+            self._reported = waits
             parts.out.record(wire.Awaiting(waits))

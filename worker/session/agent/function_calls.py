@@ -1,4 +1,4 @@
-"""The model's function calls, from the call to its output: tools of the operator's, hang-up and transfer."""
+"""Function calls of the model, from the call to its output: the operator's tools, hang-up and transfer."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from worker.session.memory_writer import MemoryWriter
 from worker.tools import built_in
 from worker.tools.errors import InvalidArguments
 
-# The output of a call that may have run, or not, when its session was lost.
+# The output of a call whose session was lost, so that nothing is known of its effect.
 INTERRUPTED = "interrupted, outcome unknown"
 # The output of a hang-up or transfer that the model asks for after a transfer.
 TRANSFERRED = "not done: the caller has been transferred already"
-# A tool whose runs took their worker or its process down so often is not run again, also if it is idempotent.
+# Maximum runs of an idempotent tool: its runs may be what ends its worker or its process.
 MAX_RUNS = 2
-# Outputs that wait for the session to be up; a call runs no more tools at once (`running_tools.py`).
+# Maximum outputs that wait for the next session; a call runs no more tools at once (`running_tools.py`).
 MAX_EARLY = 64
-# A tool of an MCP server is waited for so long. The service runs it, and reports its end or not.
+# Maximum time of a tool of an MCP server. The API runs it, and may never report its end.
 REMOTE_TOOL_SECONDS = 60.0
-# A model may try number after number.
+# Maximum logged refusals of a call, because a model may try many numbers.
 MAX_LOGGED_REFUSALS = 10
-# Stands for the response of calls that a lost session left open.
+# Takes the place of a response id for calls that a lost session left open.
 RESTORED = "restored"
 
 
 class FunctionCalls:
-    """Those of one session. Methods that return True want the model to be asked for a response.
+    """Function calls of one session. Methods return True if the caller must send `response.create`.
 
     Attributes:
-        has_transferred: the call was transferred, and is not to be hung up or transferred again.
+        has_transferred: the call was transferred, so it must not be hung up or transferred again.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class FunctionCalls:
         """Build it.
 
         Args:
-            conversation: of the session.
-            replay: puts outputs into the session.
-            agent: carries orders behind its words.
-            journal: the dispatcher knows of a call before it runs.
-            outbox: takes what is to be done.
-            new_id: ids of items of ours.
-            uuid: of the call.
-            transfers: where the model may transfer the caller to.
-            built_in: names of the built-in tools; a file's tool of such a name is one of the operator's.
+            conversation: items of the session.
+            replay: adds outputs to the API's conversation.
+            agent: sends telephony commands after the agent's words.
+            memory_writer: records a call at the dispatcher before the call runs.
+            outbox: takes the actions.
+            new_id: makes ids for new items.
+            uuid: id of the telephone call.
+            transfers: destinations to which the model may transfer the caller.
+            built_in: names of the built-in tools that no tool of the operator replaces.
         """
         self._conversation = conversation
         self._replay = replay
@@ -81,10 +81,10 @@ class FunctionCalls:
         self._logged_refusals: set[str] = set()
         self._calls = ToolCalls()
         self._unconfirmed: dict[str, tuple[str, str]] = {}
-        self._parting: dict[str, list[wire.TelephonyCommand]] = {}
+        self._commands: dict[str, list[wire.TelephonyCommand]] = {}
         self._elsewhere: dict[str, float] = {}
         self._is_up = False
-        # Another dispatcher attached before the lost session was taken up: it has none of the orders.
+        # Another dispatcher attached before this session restored the lost one: it has no telephony commands.
         self._was_attached_early = False
         # (output, answer, lost)
         self._early: dict[str, tuple[str, bool, bool]] = {}
@@ -95,35 +95,41 @@ class FunctionCalls:
         return bool(self._calls.open_calls)
 
     def began_elsewhere(self, response_id: str, item_id: str, now_seconds: float) -> None:
-        """The service runs a tool of an MCP server by itself, but does not go on speaking by itself."""
+        """Add a call of a tool on an MCP server, which the API runs; it sends no response afterwards."""
         self._calls.begin(response_id, item_id)
         self._elsewhere[item_id] = now_seconds
 
     def ended_elsewhere(self, item_id: str) -> bool:
-        """And has its output."""
+        """End a call of a tool on an MCP server."""
         self._elsewhere.pop(item_id, None)
         return self._calls.end(item_id)
 
     def overdue_elsewhere(self, now_seconds: float) -> list[str]:
-        """Return the tools of MCP servers whose end has not come within REMOTE_TOOL_SECONDS."""
+        """Return the tools of MCP servers that have not ended within REMOTE_TOOL_SECONDS."""
         return [item for item, began in self._elsewhere.items() if now_seconds - began >= REMOTE_TOOL_SECONDS]
 
     def called(self, call: Item, response_id: str) -> bool:
-        """The model has called a function: it is begun at once, beside what is still being said."""
+        """Begin a function call of the model at once, while the agent may still be speaking."""
         self._calls.begin(response_id, call.call_id)
         self._outbox.happened("tool_call", call_id=call.call_id, name=call.name, arguments=call.text)
         return self._begin(call, response_id)
 
-    def known(self, call_id: str) -> None:
-        """The dispatcher knows that the call begins: it may."""
+    def confirmed(self, call_id: str) -> None:
+        """Run a tool whose call the dispatcher has recorded."""
         call = self._unconfirmed.pop(call_id, None)
         if call is not None:
             self._outbox.actions.append(RunTool(call_id, *call))
 
     def ended(self, call_id: str, output: str, *, answer: bool = True) -> bool:
-        """A call has its output; `answer`: the model is to say something to it."""
+        """Add the output of a call.
+
+        Args:
+            call_id: id of the function call.
+            output: text for the model.
+            answer: the model must answer the output.
+        """
         if not self._is_up:
-            # Of a tool that the session before this one began.
+            # The session before this one began the tool.
             if len(self._early) < MAX_EARLY:
                 self._early[call_id] = (output, answer, False)
             return False
@@ -137,7 +143,7 @@ class FunctionCalls:
         return self._calls.end(call_id, answer=answer)
 
     def lost(self, call_id: str, output: str, idempotent: frozenset[str]) -> bool:
-        """Take note that a tool was cut off, and what it did is not known: run an idempotent one again."""
+        """Run an interrupted tool again if it is idempotent; otherwise end its call with `output`."""
         if not self._is_up:
             if len(self._early) < MAX_EARLY:
                 self._early[call_id] = (output, True, True)
@@ -152,28 +158,31 @@ class FunctionCalls:
                 return self._begin(call, RESTORED)
         return self.ended(call_id, output)
 
-    def order_done(self, done: wire.TelephonyDone) -> bool:
-        """What came of a hang-up or transfer."""
+    def command_done(self, done: wire.TelephonyDone) -> bool:
+        """Take the result of a hang-up or transfer."""
         if done.ok and any(
             item.call_id == done.id and item.name == built_in.TRANSFER and item.kind is ItemKind.FUNCTION_CALL
             for item in self._conversation
         ):
             self.has_transferred = True
-        # If it worked, the call is on its way out, and more words would not be heard.
-        wanted = self._calls.ordered(done.id) or not self._is_up
+        # After a success the call is about to end, and the caller would hear no more words.
+        wanted = self._calls.command_done(done.id) or not self._is_up
         return wanted and self.ended(done.id, done.message or "done", answer=not done.ok)
 
-    def part(self, response_id: str | None) -> None:
-        """A response is over: what it wants done with the call follows its last words."""
-        for order in self._parting.pop(response_id or "", ()):
-            self._agent.order(order)
+    def send_commands(self, response_id: str | None) -> None:
+        """Send the telephony commands of a finished response after its last words."""
+        for command in self._commands.pop(response_id or "", ()):
+            self._agent.send_command(command)
 
     def response_done(self, response_id: str) -> bool:
-        """A response is over: there will be no more calls of it."""
+        """Note that a response is done, so it adds no more calls."""
         return self._calls.response_done(response_id)
 
-    def take_up(self, checkpoint: Checkpoint, idempotent: frozenset[str]) -> bool:
-        """Calls that a lost session left open: what runs goes on, what may have run does not run again."""
+    def resume(self, checkpoint: Checkpoint, idempotent: frozenset[str]) -> bool:
+        """Restore the calls that a lost session left open.
+
+        Running tools continue. A tool that may have run does not run again, unless it is idempotent.
+        """
         self._is_up = True
         items = list(self._conversation)
         answered = {item.call_id for item in items if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
@@ -189,8 +198,8 @@ class FunctionCalls:
                     self.ended(call.call_id, output, answer=answer)
             elif call.call_id in checkpoint.running:
                 continue
-            elif call.call_id in checkpoint.orders and not self._was_attached_early:
-                self._keep_order(call)
+            elif call.call_id in checkpoint.known_commands and not self._was_attached_early:
+                self._keep_command(call)
             elif call.started and not _may_run_again(call, idempotent):
                 self.ended(call.call_id, INTERRUPTED)
             else:
@@ -199,31 +208,31 @@ class FunctionCalls:
         return self._calls.response_done(RESTORED)
 
     def attached(self) -> None:
-        """Another dispatcher has the call, and knows neither what is about to run nor what was ordered."""
+        """Report tools that are about to run, and pending telephony commands, to another dispatcher."""
         self._was_attached_early = not self._is_up
         for call_id in self._unconfirmed:
             self._outbox.record(wire.Tool(call_id))
         if self.has_transferred:
             # The other dispatcher may not know of the transfer.
-            for order in self._calls.open_orders:
-                self.order_done(wire.TelephonyDone(order.id, True, TRANSFERRED))
-        waiting = {order.id for orders in self._parting.values() for order in orders}
-        for order in self._calls.open_orders:
-            if order.id not in waiting:
-                self._agent.order(order)
+            for command in self._calls.open_commands:
+                self.command_done(wire.TelephonyDone(command.id, True, TRANSFERRED))
+        waiting = {command.id for commands in self._commands.values() for command in commands}
+        for command in self._calls.open_commands:
+            if command.id not in waiting:
+                self._agent.send_command(command)
 
-    def _keep_order(self, call: Item) -> None:
-        """Keep an order that the dispatcher has: the dispatcher may die before it carries the order out."""
+    def _keep_command(self, call: Item) -> None:
+        """Keep a telephony command that the dispatcher has, as the dispatcher may die before its execution."""
         try:
-            self._calls.order(call.call_id, built_in.parse(call.name, call.text, self._transfers))
+            self._calls.add_command(call.call_id, built_in.parse(call.name, call.text, self._transfers))
         except InvalidArguments:
-            # No order of this dispatcher's is behind it.
+            # The call has no telephony command.
             return
 
     def _begin(self, call: Item, response_id: str) -> bool:
         self._conversation.changed(call)
         if call.name not in self._built_in:
-            # The dispatcher knows of it before its handler runs: it is not to run twice.
+            # The dispatcher records the tool before it runs, so that no other session runs it again.
             call.started = True
             call.runs += 1
             self._unconfirmed[call.call_id] = (call.name, call.text)
@@ -238,16 +247,16 @@ class FunctionCalls:
             return self.ended(call.call_id, str(error))
         if self.has_transferred:
             return self.ended(call.call_id, TRANSFERRED, answer=False)
-        # It is carried out when the words that go with it have been heard, and they may come after it.
-        order = self._calls.order(call.call_id, wanted)
+        # The command follows the words of its response, and the response may add words after the call.
+        command = self._calls.add_command(call.call_id, wanted)
         if response_id == RESTORED:
-            self._agent.order(order)
+            self._agent.send_command(command)
         else:
-            self._parting.setdefault(response_id, []).append(order)
+            self._commands.setdefault(response_id, []).append(command)
         return False
 
     def _log_refusal(self, entry: str) -> None:
-        """Tell the operator how to permit the transfer, once for each number up to a bound."""
+        """Log how the operator can permit the transfer, once for each number up to MAX_LOGGED_REFUSALS."""
         if entry not in self._logged_refusals and len(self._logged_refusals) < MAX_LOGGED_REFUSALS:
             self._logged_refusals.add(entry)
             self._log.warning("transfer refused", entry=entry, hint=self._transfers.how_to_permit(entry))

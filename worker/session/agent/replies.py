@@ -36,8 +36,8 @@ class Reply:
         restored: another session spoke it, and this one has it as text.
         closed: no more audio of it is taken: the API has ended it, or a barge-in has.
         complete: all of it was sent.
-        whole: the caller has heard it to its end.
-        is_cut: a barge-in has interrupted it.
+        fully_heard: the caller has heard it to its end.
+        truncated: a barge-in has interrupted it.
         parts: its content parts: (content index, byte of the received audio at which the part begins).
     """
 
@@ -52,8 +52,8 @@ class Reply:
     restored: bool = False
     closed: bool = False
     complete: bool = False
-    whole: bool = False
-    is_cut: bool = False
+    fully_heard: bool = False
+    truncated: bool = False
 
     def part_at(self, end_ms: int) -> tuple[int, int]:
         """Return the part (content index, first byte) that plays until `end_ms`."""
@@ -78,7 +78,7 @@ class Reply:
     @property
     def heard_share(self) -> float:
         """The part of it that was heard, 0 to 1."""
-        if self.whole:
+        if self.fully_heard:
             return 1.0
         return self.heard_ms / self.received_ms if self.received_ms else 0.0
 
@@ -114,7 +114,7 @@ class Replies:
         return None if self._current is None else self._current.response_id
 
     @property
-    def waiting_orders(self) -> list[wire.TelephonyCommand]:
+    def waiting_commands(self) -> list[wire.TelephonyCommand]:
         """Orders that wait behind audio for which the dispatcher has no room."""
         return [waiting for waiting in self._waiting if isinstance(waiting, wire.TelephonyCommand)]
 
@@ -166,10 +166,10 @@ class Replies:
         """Settle a restored reply whose heard part is known."""
         self._playing.pop(reply.index, None)
         reply.heard_samples = min(heard_samples, reply.sent_samples)
-        reply.whole = reply.heard_samples == reply.sent_samples
+        reply.fully_heard = reply.heard_samples == reply.sent_samples
 
     def restore(self, index: int, item_id: str, sent_samples: int) -> Reply:
-        """Restore a reply of a session that is gone, which may still be playing: no more of it will be sent."""
+        """Restore a complete reply of a lost session, which may still be playing."""
         bytes_per_ms = LOW_RATE_HZ * SAMPLE_BYTES // 1000
         reply = Reply(item_id, "", index, [(0, 0)], sent_samples * SAMPLE_BYTES, bytes_per_ms)
         reply.sent_samples = sent_samples
@@ -245,7 +245,7 @@ class Replies:
         """Drop buffered audio, close the playing items, and ask how much of them was heard: a barge-in."""
         self._downlink.reset()
         self._current = None
-        kept: list[wire.Record] = [*self.waiting_orders]
+        kept: list[wire.Record] = [*self.waiting_commands]
         self._waiting.clear()
         self._retained.clear()
         self._retained_bytes = 0
@@ -255,7 +255,7 @@ class Replies:
         cut = list(self._playing.values())
         self._playing.clear()
         for reply in cut:
-            reply.closed = reply.is_cut = True
+            reply.closed = reply.truncated = True
         self._flushes += 1
         self._flushed[self._flushes] = cut
         return [wire.Flush(self._flushes), *kept]
@@ -268,14 +268,14 @@ class Replies:
             # An item that the answer does not name had been heard as far as it was sent.
             reply.heard_samples = max(0, heard.get(reply.index, reply.sent_samples))
             # The missing rest may be only the resampler's tail; and truncating costs the model its text.
-            reply.whole = reply.complete and reply.heard_ms == reply.received_ms
+            reply.fully_heard = reply.complete and reply.heard_ms == reply.received_ms
         return replies
 
     def playout(self, report: wire.Playout) -> list[Reply]:
         """Take a report of the playout; returns the items that have been heard to their end since.
 
-        Only samples count. An idle playout says nothing of audio on its way to the dispatcher, or of audio that
-        is buffered there for an AVR Core that does not read.
+        Only samples count. An idle playout does not include audio in transit to the dispatcher, or audio that the
+        dispatcher holds while AVR Core does not read.
         """
         self._playout = report
         self._handed(report.queued or report.items)
@@ -295,7 +295,7 @@ class Replies:
             if not (reply.complete and ended):
                 break
             reply.heard_samples = reply.sent_samples
-            reply.whole = True
+            reply.fully_heard = True
             del self._playing[index]
             out.append(reply)
         self._heard = {index: samples for index, samples in heard.items() if index in self._playing}

@@ -1,11 +1,11 @@
-"""Answers that the model owes the caller, and the response that is to give them.
+"""Answers that the model owes the caller, and the response that gives them.
 
-The model owes an answer for the greeting, a caller's turn, a tool's output, keys, a `say` and a remote tool's
-result. An answer is settled by audio of it that was handed to the caller, by a function call, by the caller's next
-turn, or by the end of the call. `response.done` does not settle it, and an `error` does not.
+The model owes an answer for the greeting, a turn, the output of any tool, keys and a `say`. Audio that was sent to
+the caller settles the answer. So does a function call, the caller's next turn, or the end of the call.
+`response.done` and `error` do not settle it.
 
-One place decides when to ask: `next_request`. It asks if an answer is owed, no response is under way, and the
-caller is not busy.
+Only `next_request` decides when to request a response. An answer must be owed, no response may be active, and the
+caller must neither speak nor press keys.
 
     state       event                             next state
     IDLE        request sent                      REQUESTED
@@ -16,7 +16,7 @@ caller is not busy.
     ACTIVE      response.created of another       ACTIVE     the newer response counts
     ACTIVE      response.done, or proof of its end IDLE
 
-Any other event leaves the state as it is: a peer's event is never illegal here.
+Any other event leaves the state unchanged, because an event of a peer is never illegal here.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Event = dict[str, Any]
 
 # Answers that may be owed at once; one more settles the oldest.
 MAX_OWED: Final = 64
-# Responses whose end is awaited: one is active, others were overtaken by a newer one.
+# Maximum responses without an end: one is active, and newer ones have replaced the others.
 MAX_RESPONSES: Final = 8
-# Requests whose fate is unknown: each was repeated because nothing came of it.
+# Maximum requests without a response, each of which was repeated.
 MAX_UNANSWERED: Final = 4
 REQUEST_ID: Final = "response-create"
-# In a response's `metadata`, which OpenAI's API brings back in `response.created`.
+# Key in a response's `metadata`, which OpenAI's API returns in `response.created`.
 METADATA_KEY: Final = "request"
 
 
 class AnswerKind(StrEnum):
-    """What an answer is owed for."""
+    """Reason for which an answer is owed."""
 
     GREETING = "greeting"
     TURN = "turn"
@@ -49,11 +49,11 @@ class AnswerKind(StrEnum):
     SAY = "say"
     REMOTE_TOOL = "remote_tool"
     CONTINUATION = "continuation"
-    """The rest of a reply that failed after part of it was heard."""
+    """The rest of a reply that failed after a part of it was heard."""
     APOLOGY = "apology"
     """ANSWER_FAILED_TEXT, in place of an answer that was given up."""
     RECOVERY = "recovery"
-    """Another session goes on with the call."""
+    """Another session continues the call."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,20 +61,20 @@ class Answer:
     """One owed answer.
 
     Attributes:
-        kind: what it is owed for.
-        owed_since_seconds: since when.
-        events: the request of an answer with words of its own; empty: a plain `response.create`, which answers
-            everything that is owed without words of its own.
-        text: what is to be said word for word; empty: the model finds its own words.
-        not_before_seconds: it is not asked for earlier.
-        api_until_seconds: the API answers by itself until then; None: the answer must be asked for.
-        api_answers: the API said that it would answer by itself.
+        kind: reason for which it is owed.
+        owed_since_seconds: time since which it is owed.
+        events: request of an answer with a given text; empty: a plain `response.create`. That answers everything
+            that is owed without a given text.
+        text: text to say word for word; empty: the model chooses its words.
+        not_before_seconds: earliest time of its request.
+        api_until_seconds: time until which the API may answer by itself; None: the answer must be requested.
+        api_answers: the API is set to answer by itself.
         repeats: requests after the first.
-        empty_responses: responses that ended without anything to hear.
+        empty_responses: responses that ended without audio.
         was_shortened: the conversation was shortened for it.
-        was_held: the limits of the process held its request back.
-        reason: why it must be asked for again.
-        detail: the API's word for that.
+        was_held: the limits of the process delayed its request.
+        reason: why it must be requested again.
+        detail: the API's code or reason for that.
     """
 
     kind: AnswerKind
@@ -93,24 +93,24 @@ class Answer:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has no words of its own."""
+        """Whether it has no given text."""
         return not self.events
 
     @property
     def ends_with_a_turn(self) -> bool:
-        """Whether the caller's next turn settles it: the answer to that turn sees everything."""
+        """Whether the caller's next turn settles it, because the answer to that turn covers it."""
         return self.is_plain or self.kind in (AnswerKind.GREETING, AnswerKind.APOLOGY)
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A request for a response: `response.create`, or what makes the service speak by itself.
+    """A request for a response: `response.create`, or an event after which the API speaks by itself.
 
     Attributes:
         number: distinguishes it from other requests of the session.
-        answers: what it is to answer.
-        sent_seconds: when it was sent.
-        is_unwanted: its response is to be cancelled when it comes, because the caller pressed a key meanwhile.
+        answers: answers that it requests.
+        sent_seconds: time at which it was sent.
+        is_unwanted: its response must be cancelled at once, because the caller has pressed a key meanwhile.
     """
 
     number: int
@@ -120,16 +120,16 @@ class Request:
 
     @property
     def event_id(self) -> str:
-        """The `event_id` of its `response.create`, which an `error` brings back."""
+        """Return the `event_id` of its `response.create`, which an `error` repeats."""
         return f"{REQUEST_ID}-{self.number}"
 
     @property
     def is_repeat(self) -> bool:
-        """Whether it is no first request."""
+        """Whether it repeats an earlier request."""
         return any(answer.repeats or answer.was_held for answer in self.answers)
 
     def events(self, *, with_metadata: bool) -> list[Event]:
-        """Events for the API; `with_metadata`: its response is to name the request."""
+        """Return events for the API; `with_metadata`: its response has the request's id."""
         plain: list[Event] = [{"type": "response.create"}]
         return [self._marked(event, with_metadata) for event in self.answers[0].events or plain]
 
@@ -144,18 +144,18 @@ class Request:
 
 @dataclass(slots=True, eq=False)
 class Response:
-    """A response that is under way.
+    """A response that has begun and not ended.
 
     Attributes:
         response_id: the API's id; empty while it is unknown.
-        answers: what it answers.
+        answers: answers that it gives.
         request: the request that it follows; None: the API began it by itself.
-        last_seconds: when something of it came last.
-        is_heard: audio of it was handed to the caller.
+        last_seconds: time of its last event.
+        is_heard: some of its audio was sent to the caller.
         has_called: it has called a function, or a remote tool.
-        is_cut: the caller interrupted it, or it was cancelled here.
-        open_items: items of it that are announced and not done.
-        has_items: an item of it was done.
+        is_cancelled: the caller interrupted it, or it was cancelled here.
+        open_items: items that it has announced and that are not done.
+        has_items: one of its items is done.
     """
 
     response_id: str
@@ -164,13 +164,13 @@ class Response:
     last_seconds: float
     is_heard: bool = False
     has_called: bool = False
-    is_cut: bool = False
+    is_cancelled: bool = False
     open_items: set[str] = field(default_factory=set)
     has_items: bool = False
 
 
 class SchedulerState(Enum):
-    """Whether a response is under way; the table is at the top of this file."""
+    """State of the requests; the table of transitions is at the top of this file."""
 
     IDLE = "idle"
     REQUESTED = "requested"
@@ -178,10 +178,10 @@ class SchedulerState(Enum):
 
 
 class ResponseScheduler:
-    """Keeps one session's owed answers and its responses: one response at a time.
+    """Scheduler of one session's owed answers and responses: one response at a time.
 
     Attributes:
-        state: whether a response is under way.
+        state: whether a response is requested or active.
     """
 
     def __init__(self) -> None:
@@ -194,7 +194,7 @@ class ResponseScheduler:
         self._requests = 0
         # Requests that were repeated, and whose own responses may still come.
         self._surplus = 0
-        # The API brings metadata back: a response without it is the API's own.
+        # The API returns metadata, so a response without it is one that the API began by itself.
         self._echoes_metadata = False
 
     # Answers
@@ -210,34 +210,34 @@ class ResponseScheduler:
         return bool(self._owed)
 
     def owe(self, answer: Answer) -> Answer | None:
-        """Note an owed answer; returns the oldest one if there are too many, which is settled unanswered."""
+        """Add an owed answer; return the oldest one, which is dropped, if there are too many."""
         self._owed.append(answer)
         return self._owed.pop(0) if len(self._owed) > MAX_OWED else None
 
     def turn(self, answer: Answer) -> None:
-        """The caller's next turn settles what was owed, except sayings, and owes an answer of its own."""
+        """Owe the answer to a turn, in place of all owed answers except `say`."""
         self._owed = [each for each in self._owed if not each.ends_with_a_turn]
         self._owed.append(answer)
         self._surplus = 0
 
     def settle(self, answers: Iterable[Answer]) -> list[Answer]:
-        """These answers are owed no longer; returns those that were."""
+        """Settle these answers; return the ones that were owed."""
         settled = [answer for answer in answers if answer in self._owed]
         self._owed = [answer for answer in self._owed if answer not in settled]
         return settled
 
-    # When to ask
+    # Requests
 
     def next_request(
         self, now_seconds: float, *, caller_speaks: bool, caller_keys: bool = False
     ) -> Request | None:
-        """The request that is due now; `sent` follows, unless the limits of the process forbid it.
+        """Return the request that is due now; None: none is. Call `sent` after sending it.
 
         Args:
             now_seconds: the time.
-            caller_speaks: the answer to the speech will see everything. Keys are answered all the same, because
-                a line can be noisy without an end.
-            caller_keys: the caller is pressing keys: the answer to the whole entry will see everything.
+            caller_speaks: the answer to the speech will cover all others. Only an answer to keys is requested,
+                because noise of the line can last for the whole call.
+            caller_keys: the caller is pressing keys; the answer to the whole entry will cover all others.
         """
         if self.state is not SchedulerState.IDLE or caller_keys or not self._owed:
             return None
@@ -245,7 +245,7 @@ class ResponseScheduler:
             return None
         first: Answer | None = self._owed[0]
         if caller_speaks:
-            # A saying before the keys would be cancelled, and asked for again at once.
+            # A `say` before the keys would be cancelled, and requested again at once.
             first = next((answer for answer in self._owed if answer.kind is AnswerKind.KEYS), None)
         if first is None or now_seconds < first.not_before_seconds:
             return None
@@ -253,7 +253,7 @@ class ResponseScheduler:
         return Request(self._requests + 1, together, now_seconds)
 
     def sent(self, request: Request) -> None:
-        """The request was sent."""
+        """Note that the request was sent."""
         self._requests = request.number
         self._request = request
         self.state = SchedulerState.REQUESTED
@@ -264,21 +264,21 @@ class ResponseScheduler:
 
     @property
     def active_id(self) -> str:
-        """The id of the response under way; empty where it is unknown, or there is none."""
+        """Return the id of the active response; empty: it is unknown, or no response is active."""
         return "" if self._active is None else self._active.response_id
 
     @property
     def active(self) -> Response | None:
-        """The response under way."""
+        """Return the active response."""
         return self._active
 
     @property
     def request(self) -> Request | None:
-        """The request that has no response yet."""
+        """Return the request that has no response yet."""
         return self._request
 
     def find(self, response_id: str) -> Response | None:
-        """The response with this id, if it is not over; the active one if the id is empty, or not known yet."""
+        """Return the open response with this id; the active one if the id is empty, or still unknown."""
         known = self._responses.get(response_id)
         if known is None and self._active is not None and "" in (response_id, self._active.response_id):
             return self._active
@@ -287,15 +287,15 @@ class ResponseScheduler:
     def created(
         self, response_id: str, now_seconds: float, *, request_id: str = "", is_implied: bool = False
     ) -> Response:
-        """A response has begun: the first one requested, or one that the API began by itself.
+        """Begin a response: the first requested one, or one that the API began by itself.
 
-        A response that nobody waits for is cut: it follows a request that was repeated, and answered, meanwhile.
+        A surplus response is cancelled: its request was repeated, and the repetition has been answered.
 
         Args:
-            response_id: of the response.
+            response_id: id of the response.
             now_seconds: the time.
-            request_id: of the request, if the response's metadata names it.
-            is_implied: `response.created` was lost, and with it the metadata.
+            request_id: id of the request, if the response's metadata has it.
+            is_implied: `response.created` was lost, and the metadata with it.
         """
         self._echoes_metadata |= bool(request_id)
         if request_id:
@@ -308,7 +308,7 @@ class ResponseScheduler:
         for answer in answers:
             answer.api_until_seconds = None
         if self._active is not None and not self._active.response_id:
-            # The API had said that a response is active: this one.
+            # This is the active response whose id was unknown.
             self._active.response_id = response_id
             if request is not None:
                 self._active.answers, self._active.request = answers, request
@@ -316,7 +316,7 @@ class ResponseScheduler:
         else:
             response = Response(response_id, answers, request, now_seconds)
         response.last_seconds = now_seconds
-        response.is_cut = is_surplus or (request is not None and request.is_unwanted)
+        response.is_cancelled = is_surplus or (request is not None and request.is_unwanted)
         self._responses[response_id] = response
         while len(self._responses) > MAX_RESPONSES:
             del self._responses[next(iter(self._responses))]
@@ -325,7 +325,7 @@ class ResponseScheduler:
         return response
 
     def _take_named(self, request_id: str) -> Request | None:
-        """The request with this id. Others with the same answers are surplus, and one that is known no more is."""
+        """Remove and return the request with this id; unknown ones and ones with the same answers are surplus."""
         requests = self._pending()
         named = next((request for request in requests if request.event_id == request_id), None)
         if named is None:
@@ -338,7 +338,7 @@ class ResponseScheduler:
         return named
 
     def _pending(self) -> list[Request]:
-        """Requests that have no response yet, oldest first."""
+        """Return the requests without a response, oldest first."""
         return [*self._unanswered, *([self._request] if self._request is not None else [])]
 
     def _forget(self, request: Request) -> None:
@@ -348,14 +348,14 @@ class ResponseScheduler:
             self._unanswered.remove(request)
 
     def _take_request(self) -> Request | None:
-        """The oldest request that has no response; requests that were answered meanwhile are surplus."""
+        """Remove and return the oldest request without a response; ones without owed answers are surplus."""
         while self._unanswered:
             late = self._unanswered.pop(0)
             if not any(answer in self._owed for answer in late.answers):
                 self._surplus += 1
                 continue
             if self._request is not None and self._request.answers == late.answers:
-                # The request that repeats this one is refused, or is answered, too.
+                # The API will refuse or answer the request that repeats this one.
                 self._request = None
                 self._surplus += 1
             return late
@@ -363,17 +363,17 @@ class ResponseScheduler:
         return request
 
     def heard(self, response: Response) -> list[Answer]:
-        """Audio of a response was handed to the caller; returns the answers that this settles."""
+        """Note that audio of a response was sent to the caller; return the answers that this settles."""
         response.is_heard = True
         return self.settle(response.answers)
 
     def called(self, response: Response) -> list[Answer]:
-        """A response has called a function; returns the answers that this settles."""
+        """Note that a response has called a function; return the answers that this settles."""
         response.has_called = True
         return self.settle(response.answers)
 
     def over(self, response_id: str) -> Response | None:
-        """A response is over; returns it, if it was under way."""
+        """Remove and return a response that has ended; None: it is unknown."""
         response = self.find(response_id)
         if response is None:
             return None
@@ -389,29 +389,29 @@ class ResponseScheduler:
     # Requests that bring no response
 
     def find_request(self, event_id: str | None) -> Request | None:
-        """The request that an `error` with this `event_id` is about."""
+        """Return the request that an `error` with this `event_id` is about."""
         requests = self._pending()
         active = self._active.request if self._active is not None else None
         requests += [] if active is None else [active]
         return next((request for request in requests if request.event_id == event_id), None)
 
     def refused(self, request: Request) -> list[Answer]:
-        """A request was refused; returns the answers that are still owed and have no other request."""
+        """Remove a refused request; return its answers that are owed and have no other request."""
         was_last = request is self._request
         self._forget(request)
         if was_last:
             if self._active is None:
                 self.state = SchedulerState.IDLE
         elif self._active is not None and self._active.request is request:
-            # The response that seemed to follow this request is the API's own.
+            # The API began the response by itself, although it seemed to follow this request.
             self._active.request = None
             self._active.answers = [answer for answer in self._owed if answer.is_plain]
         return [answer for answer in request.answers if answer in self._owed and not self._is_under_way(answer)]
 
     def refused_for_active(self, request: Request | None, now_seconds: float) -> None:
-        """A request was refused because a response is active: what it was for is asked for behind that one.
+        """Remove a request that was refused because a response is active; it is repeated after that response.
 
-        If the request repeated one that had no answer, the first request is alive, and its response answers.
+        If the request repeated an unanswered one, the active response belongs to the unanswered one.
         """
         for answer in self._owed:
             answer.api_until_seconds = None
@@ -420,14 +420,14 @@ class ResponseScheduler:
         else:
             self._surplus = max(0, self._surplus - 1)
         if self._active is None:
-            # Its beginning was not reported yet: it follows an earlier request, or answers a turn by itself.
+            # `response.created` has not come yet: the response follows an earlier request, or answers a turn.
             by_itself = [answer for answer in self._owed if answer.api_answers]
             answers = self._unanswered[0].answers if self._unanswered else by_itself
             self._active = Response("", answers, None, now_seconds)
             self.state = SchedulerState.ACTIVE
 
     def unanswered(self) -> Request | None:
-        """Nothing came of the request: it may be alive still, and its response come late."""
+        """Give up waiting for the request's response, which may still come late."""
         request, self._request = self._request, None
         if request is not None:
             self._unanswered.append(request)
@@ -436,9 +436,9 @@ class ResponseScheduler:
         return request
 
     def _is_under_way(self, answer: Answer) -> bool:
-        """Whether a response, or the request that waits for one, is to give this answer.
+        """Return whether a response, or the pending request, gives this answer.
 
-        A request without an answer is none: it may be lost, and the API would be asked again without back-off.
+        Unanswered requests do not count: they may be lost, and the request would be repeated without back-off.
         """
         others = [other.answers for other in self._responses.values()]
         others += [self._request.answers] if self._request is not None else []

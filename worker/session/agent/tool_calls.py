@@ -1,4 +1,4 @@
-"""The tool calls of a session: those of one response run side by side, and one response follows them all."""
+"""The tool calls of a session. The calls of one response run in parallel, and one response answers them all."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class _Batch:
 
     response_id: str
     open: set[str] = field(default_factory=set)
-    done: bool = False  # the response is over: there will be no more of them
-    answer: bool = False  # the model is to say something to their outputs
+    done: bool = False  # the response is done, so it adds no more calls
+    answer: bool = False  # the model must answer their outputs
 
 
 class ToolCalls:
-    """Which calls are open, and when the model is to be asked for what it makes of their outputs."""
+    """The open calls of a session. It decides when the model is asked to answer their outputs."""
 
     def __init__(self) -> None:
         self._batches: dict[str, _Batch] = {}
         self._batch_of: dict[str, _Batch] = {}
-        self._orders: dict[str, wire.TelephonyCommand] = {}
+        self._commands: dict[str, wire.TelephonyCommand] = {}
 
     @property
     def open_calls(self) -> frozenset[str]:
@@ -32,33 +32,35 @@ class ToolCalls:
         return frozenset(self._batch_of)
 
     def begin(self, response_id: str, call_id: str) -> None:
-        """The model calls a tool."""
+        """Add a call to the batch of its response."""
         batch = self._batches.setdefault(response_id, _Batch(response_id))
         batch.open.add(call_id)
         self._batch_of[call_id] = batch
 
-    def order(self, call_id: str, wanted: built_in.Hangup | built_in.Transfer) -> wire.TelephonyCommand:
-        """The order that carries out a call of `avr_hangup` or `avr_transfer`."""
+    def add_command(self, call_id: str, wanted: built_in.Hangup | built_in.Transfer) -> wire.TelephonyCommand:
+        """Return the telephony command for a call of `avr_hangup` or `avr_transfer`."""
         if isinstance(wanted, built_in.Transfer):
             action = wire.TelephonyAction.TRANSFER.value
-            order = wire.TelephonyCommand(call_id, action, wanted.extension, wanted.context, str(wanted.priority))
+            command = wire.TelephonyCommand(
+                call_id, action, wanted.extension, wanted.context, str(wanted.priority)
+            )
         else:
-            order = wire.TelephonyCommand(call_id, wire.TelephonyAction.HANG_UP.value)
-        self._orders[call_id] = order
-        return order
+            command = wire.TelephonyCommand(call_id, wire.TelephonyAction.HANG_UP.value)
+        self._commands[call_id] = command
+        return command
 
     @property
-    def open_orders(self) -> list[wire.TelephonyCommand]:
-        """Orders that were given and of which nothing has come yet."""
-        return list(self._orders.values())
+    def open_commands(self) -> list[wire.TelephonyCommand]:
+        """Return the telephony commands without a result."""
+        return list(self._commands.values())
 
-    def ordered(self, call_id: str) -> bool:
-        """An order was carried out; whether an open call wanted it."""
-        self._orders.pop(call_id, None)
+    def command_done(self, call_id: str) -> bool:
+        """Remove a command that has a result; return whether its call is still open."""
+        self._commands.pop(call_id, None)
         return call_id in self._batch_of
 
     def end(self, call_id: str, *, answer: bool = True) -> bool:
-        """A call has its output; True if the model is to be asked for a response now."""
+        """End a call that has its output; return whether to request a response now."""
         batch = self._batch_of.pop(call_id, None)
         if batch is None:
             return False
@@ -67,7 +69,7 @@ class ToolCalls:
         return self._settle(batch)
 
     def response_done(self, response_id: str) -> bool:
-        """A response is over; True if the model is to be asked for another now."""
+        """Note that a response is done; return whether to request another one now."""
         batch = self._batches.get(response_id)
         if batch is None:
             return False

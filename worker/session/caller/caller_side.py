@@ -18,12 +18,12 @@ from worker.session.item_events import ItemEvents
 from worker.session.memory.conversation import Role
 from worker.session.parts import SessionParts, local_vad
 
-# A position in the audio of a session is within a day, and the end of a turn is told within this time.
+# Maximum position in a session's audio, and maximum delay of the API's report of a turn's end.
 MAX_POSITION_MS = 86_400_000
 MAX_LATE_SECONDS = 60.0
-# The API has read nothing for this time; it is asked every 2 s (`worker/realtime/connection.py`).
+# Time without an answer to a ping, sent every 2 s, after which the API is stalled (`realtime/connection.py`).
 API_STALLED_SECONDS = 4.0
-# Turns whose answer was noted; the API reports the end of a turn in two events.
+# Maximum known ids of turns with an owed answer, because the API reports a turn's end in two events.
 MAX_TURNS_KNOWN = 16
 
 
@@ -31,9 +31,9 @@ class CallerSide:
     """The caller's side of one session.
 
     Attributes:
-        position_samples: of the caller's audio that comes next, as far as this session has seen it.
-        words_lost: audio was dropped since this was last asked.
-        speech_ended_seconds: when the caller stopped speaking; None: nothing is measured from there.
+        position_samples: position of the next audio of the caller, as this session counts it.
+        words_lost: audio of the caller was dropped.
+        speech_ended_seconds: end of the caller's speech; None: no latency is measured from it.
     """
 
     def __init__(self, parts: SessionParts, items: ItemEvents, position_samples: int) -> None:
@@ -64,26 +64,26 @@ class CallerSide:
 
     # Audio
 
-    def hear(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
-        """Take the caller's audio (PCM16 at 8 kHz) from this position of the call."""
+    def append_audio(self, position_samples: int, pcm: bytes, now_seconds: float) -> None:
+        """Send the caller's audio (PCM16 at 8 kHz) from this position of the call to the API."""
         parts = self._parts
-        # All audio that is taken is bounded here, so credit comes back as soon as a piece of it is due.
+        # Credit is returned at once, because the audio that waits here has a bound of its own.
         self.position_samples = position_samples + len(pcm) // SAMPLE_BYTES
         self._credit_due_bytes += len(pcm)
         if self._credit_due_bytes >= wire.CREDIT_STEP_BYTES:
             parts.out.record(wire.Credit(self._credit_due_bytes))
             self._credit_due_bytes = 0
         if self._watch.state is not WatchState.OFF and self._watch.audio(pcm, now_seconds):
-            # The API does not hear this speech begin: it still hears an earlier one.
+            # The API does not report the beginning of this speech, because it still waits for the end of another.
             parts.memory_writer.spoke(True)
             parts.barge_in()
         self.carry_out(parts.audio.audio(position_samples, pcm), now_seconds)
 
-    def hear_again(self, kept: list[tuple[int, bytes]], now_seconds: float) -> None:
-        """Give the API the caller's audio behind the turns that are part of the conversation.
+    def replay_audio(self, kept: list[tuple[int, bytes]], now_seconds: float) -> None:
+        """Send the caller's audio again, except for turns that are part of the conversation.
 
         Args:
-            kept: audio that another session heard: (position, PCM16 at 8 kHz).
+            kept: audio of the caller that another session had: (position, PCM16 at 8 kHz).
             now_seconds: the time.
         """
         parts = self._parts
@@ -98,7 +98,7 @@ class CallerSide:
         self.carry_out(parts.audio.open(left), now_seconds)
 
     def carry_out(self, steps: Iterable[Step], now_seconds: float) -> None:
-        """Carry out what the caller's audio leads to."""
+        """Carry out the steps that follow from the caller's audio."""
         parts = self._parts
         for step in steps:
             if isinstance(step, AppendAudio):
@@ -113,7 +113,7 @@ class CallerSide:
                 self._end_speech(now_seconds, silence_seconds=self._local_silence_seconds)
 
     def unmute(self) -> None:
-        """Listen again when a welcome message that must not be interrupted has been heard, or will not be."""
+        """Unmute the caller when an uninterruptible welcome message has been heard, or will not be heard."""
         parts = self._parts
         if not parts.audio.input_muted:
             return
@@ -126,20 +126,20 @@ class CallerSide:
     # Turns
 
     def end_overdue_speech(self, now_seconds: float, read_seconds: float | None) -> None:
-        """End a turn whose end the API does not hear.
+        """End a turn whose end the API does not detect.
 
         Args:
             now_seconds: the time.
-            read_seconds: the API has read what was sent before this time; None: all.
+            read_seconds: the API has read all audio that was sent before this time; None: all audio.
         """
-        # An API that does not read cannot know of the silence.
+        # A stalled API has not received the silence.
         reads = read_seconds is None or now_seconds - read_seconds < API_STALLED_SECONDS
         if reads and self._watch.is_overdue(now_seconds):
             self._parts.log.warning("speech without an end", effect="the turn is ended here")
             self._end_speech(now_seconds)
 
     def find_turns_as_asked(self, now_seconds: float) -> None:
-        """Find the turns on this side, or leave them to the API, if the calls API has changed that."""
+        """Detect turns here, or leave them to the API, after a change by the calls API."""
         parts = self._parts
         local = parts.updates.finds_no_turns
         if local == self._local_turns:
@@ -155,19 +155,19 @@ class CallerSide:
             self._end_speech(now_seconds)
 
     def _end_speech(self, now_seconds: float, *, silence_seconds: float = 0.0) -> None:
-        """Commit the turn from this side: our own detector finds that the caller has stopped speaking."""
+        """Commit the turn, because the local detector found its end."""
         parts = self._parts
         parts.memory_writer.spoke(False)
         self.speech_ended_seconds = now_seconds - silence_seconds
         self._commits_here += 1
         parts.out.upstream({"type": "input_audio_buffer.commit"})
         parts.answers.turn(now_seconds, since_seconds=self.speech_ended_seconds, api_answers=False)
-        parts.pursue(now_seconds)
+        parts.request_due(now_seconds)
 
     # Events of the API
 
     def speech_started(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take note that the API hears the caller speak."""
+        """Take the beginning of the caller's speech, and interrupt the agent."""
         parts = self._parts
         parts.memory_writer.spoke(True)
         if not self._local_turns:
@@ -180,18 +180,18 @@ class CallerSide:
             return
         active_id = parts.answers.responses.active_id
         if active_id:
-            # The server cancels it by itself; its late audio is not for the caller any more.
+            # The API cancels it by itself, and its late audio is dropped.
             parts.agent.closed_responses.append(active_id)
         parts.answers.interrupted()
         parts.agent.flush()
 
     def speech_stopped(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take note that the API has heard the end of the caller's speech."""
+        """Take the end of the caller's speech."""
         parts = self._parts
         parts.memory_writer.speaking = False
         self._watch.ended()
         parts.silence.reset()
-        # audio_end_ms includes the silence that was waited for; what was appended since has gone by, too.
+        # `audio_end_ms` includes the silence that the detector waits for. Audio appended since counts, too.
         turns = parts.audio.turns
         end_ms = parts.number(event.get("audio_end_ms", turns.appended_ms), MAX_POSITION_MS)
         if end_ms is None:
@@ -215,18 +215,18 @@ class CallerSide:
             self._commits_here -= 1
             return
         if not self._local_turns:
-            # What is finished now is remembered first.
+            # Items that are complete now are reported first.
             parts.memory_writer.write()
             parts.memory_writer.spoke(False)
             self._watch.ended()
         self._turn_ended(item_id, now_seconds)
 
     def commit_was_empty(self) -> None:
-        """Take note that the API refuses a commit: no `committed` follows, so the next one is not ours."""
+        """Note that the API refused a commit, so no `committed` follows it."""
         self._commits_here = max(0, self._commits_here - 1)
 
     def _turn_ended(self, item_id: str, now_seconds: float) -> None:
-        """Note the answer to a turn that the API found; the API answers by itself, unless told not to."""
+        """Owe the answer to a turn that the API found; the API requests it, unless `create_response` is off."""
         if item_id in self._turns_known:
             return
         self._turns_known.append(item_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Longer than any card or account number; a caller who goes on gets entries of this length.
+# Longer than any card or account number. A caller who presses more keys gets several entries of this length.
 MAX_DIGITS = 64
 END_KEY = "#"
 
@@ -21,7 +21,7 @@ class DigitEntry:
         return bool(self._digits)
 
     def press(self, digit: str, now_seconds: float) -> str | None:
-        """A key was pressed; returns the entry if that ends it. A `#` that ends nothing is an entry itself."""
+        """Take a key; return the entry that the key completes. A `#` alone is an entry itself."""
         if digit == END_KEY:
             entry = self._digits or END_KEY
             self._digits = ""

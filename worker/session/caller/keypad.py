@@ -24,7 +24,7 @@ class Keypad:
         parts = self._parts
         parts.silence.reset()
         if self._life.state is not State.LIVE:
-            # There is no model to tell yet. The dispatcher bounds their number.
+            # The session is not live yet. The dispatcher bounds the number of keys.
             self._early.append(digit)
             return
         if not parts.digits.is_open and not parts.audio.input_muted:

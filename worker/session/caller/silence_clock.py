@@ -4,11 +4,10 @@ from __future__ import annotations
 
 
 class SilenceClock:
-    """Adds up the silence since the caller was last heard of.
+    """Clock of the silence since the caller last spoke or pressed a key.
 
-    Only the caller's speech and keys set it back. It stands while the agent speaks, while an answer is owed, and
-    while there is no session: then the caller waits for us. So prompts of the agent's own (`idle_timeout_ms`) do
-    not keep an abandoned line open.
+    The clock is paused while the caller waits: while the agent speaks, an answer is owed, or there is no session.
+    Prompts of the agent (`idle_timeout_ms`) do not reset it, so they do not keep an abandoned line open.
 
     Attributes:
         seconds: the silence so far.
@@ -19,7 +18,7 @@ class SilenceClock:
         self._looked_seconds = now_seconds
 
     def reset(self) -> None:
-        """The caller speaks, or presses a key."""
+        """Restart the clock: the caller speaks, or presses a key."""
         self.seconds = 0.0
 
     def tick(self, now_seconds: float, *, runs: bool) -> None:

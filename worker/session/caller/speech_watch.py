@@ -1,9 +1,8 @@
-"""Watches over speech that the Realtime API has heard begin, and may never hear end.
+"""Watch over speech whose end the Realtime API may never report.
 
-`input_audio_buffer.speech_started` without `speech_stopped` is reported of noisy lines and of lost events. Until
-the end, nothing is answered. So our own detector listens, too, as long as the API says that the caller speaks: if
-it hears no voice for a while, the turn is ended from this side. Should the API then stay as it is, our detector
-finds the caller's further turns until the API reports one.
+Noisy lines and lost events lead to `input_audio_buffer.speech_started` without `speech_stopped`. The caller gets
+no answer until the end. A local detector therefore listens while the API reports speech. If it finds no voice for
+some seconds, the turn is ended here. After that, the local detector finds turns until the API reports one.
 """
 
 from __future__ import annotations
@@ -16,27 +15,27 @@ import webrtcvad  # type: ignore[import-untyped]  # the library has no types
 
 from worker.audio.local_vad import FRAME_BYTES, SAMPLE_RATE_HZ, LocalVad, SpeechStarted
 
-# The caller is silent for so long while the API says that the caller speaks: the turn is over.
+# Silence after which the turn is ended, although the API still reports speech.
 SILENCE_SECONDS: Final = 3.0
-# The API waits so much longer at most than its settings say.
+# Maximum delay of the API beyond the silence in its settings.
 PATIENCE_SECONDS: Final = 1.0
-# The longest turn, voiced or not.
+# Maximum length of a turn, with or without voice.
 LONGEST_SECONDS: Final = 300.0
-# `semantic_vad` waits so long for a caller who thinks (OpenAI's guide "Voice activity detection": the maximum
-# timeouts of `low`, `medium` and `high`; `auto` is `medium`).
+# Maximum timeouts of `semantic_vad` by `eagerness`, from OpenAI's guide "Voice activity detection". `auto` is
+# `medium`.
 _SEMANTIC_SECONDS: Final = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
-# The detector's most lenient mode: a turn that is ended too early is worse than one that is ended late. So many
-# of the last frames must be voiced as in `LocalVad`, because noise has voiced ones, too: a click of 40 ms every
-# second would keep a turn open, because the detector holds on after a sound.
+# The detector's most lenient mode, because a turn that ends too early is worse than one that ends late.
+# Noise has voiced frames, too: a click of 40 ms every second could keep a turn open. As in `LocalVad`, most frames
+# of a window must therefore be voiced.
 _AGGRESSIVENESS: Final = 0
 _WINDOW_FRAMES: Final = 9
 _VOICED_FRAMES: Final = 8
 
 
 class WatchState(Enum):
-    """What the watch listens for.
+    """State of the watch.
 
-    OFF ──API hears speech──▶ SPEECH ──silence, or too long──▶ ALONE ──our detector hears speech──▶ SPEECH
+    OFF ──API hears speech──▶ SPEECH ──silence, or too long──▶ ALONE ──local detector hears speech──▶ SPEECH
      ▲                          │                               │
      └──────── API hears the end, or another beginning ─────────┘
     """
@@ -47,7 +46,7 @@ class WatchState(Enum):
 
 
 def allowed_silence_seconds(turn_detection: Any) -> float:
-    """How long the API may wait in silence with these settings of `turn_detection`."""
+    """Return the silence after which the API must have ended a turn, by its `turn_detection`."""
     if not isinstance(turn_detection, dict):
         return SILENCE_SECONDS
     if turn_detection.get("type") == "semantic_vad":
@@ -58,10 +57,10 @@ def allowed_silence_seconds(turn_detection: Any) -> float:
 
 
 class SpeechWatch:
-    """The watch of one session. Nothing is computed while the API hears no speech.
+    """Watch of one session. It computes nothing while the API reports no speech.
 
     Attributes:
-        state: what it listens for.
+        state: state of the watch.
     """
 
     def __init__(self, silence_seconds: float) -> None:
@@ -76,19 +75,19 @@ class SpeechWatch:
         self._voice_seconds = 0.0
 
     def began(self, now_seconds: float) -> None:
-        """The API hears the caller speak."""
+        """Note that the API reports the beginning of speech."""
         self.state = WatchState.SPEECH
         self._alone = None
         self._rest = b""
         self._began_seconds = self._voice_seconds = now_seconds
 
     def ended(self) -> None:
-        """The API has heard the end of the speech."""
+        """Note that the API reports the end of speech."""
         self.state = WatchState.OFF
         self._alone = None
 
     def audio(self, pcm: bytes, now_seconds: float) -> bool:
-        """The caller's audio (PCM16 at 8 kHz); True if our detector, left alone, hears speech begin."""
+        """Take the caller's audio (PCM16 at 8 kHz); return whether the local detector alone found new speech."""
         if self.state is WatchState.ALONE:
             assert self._alone is not None
             if not any(isinstance(event, SpeechStarted) for event in self._alone.feed(pcm)):
@@ -105,7 +104,7 @@ class SpeechWatch:
         return False
 
     def is_overdue(self, now_seconds: float) -> bool:
-        """Whether the speech is over, and the API has not noticed; then our detector is on its own."""
+        """Return whether to end the turn, because the API has not; then the local detector listens alone."""
         if self.state is not WatchState.SPEECH:
             return False
         silent = now_seconds - self._voice_seconds >= self._silence_seconds

@@ -1,7 +1,7 @@
-"""The caller's turns: where in the call each one ended, and up to where all of them are text.
+"""Positions of the caller's turns, and the position up to which all turns have a transcript.
 
-The API counts milliseconds of the audio that was appended to its session; the dispatcher counts samples of the
-call. The two differ by where in the call the session began, and by what was dropped on the way.
+The API counts milliseconds of the audio in its session. The dispatcher counts samples of the call. The two differ
+by the position at which the session began, and by dropped audio.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections import deque
 
 from worker.audio.resample import LOW_RATE_HZ
 
-# Turns whose text has not come. More are only left behind where transcription fails for good.
+# Maximum turns without a transcript. More occur only if the API's transcription has stopped working.
 MAX_OPEN_TURNS = 64
-# A text that has not come within this time is late, or never comes: nothing waits for it.
+# Maximum wait for a turn's transcript.
 TEXT_SECONDS = 5.0
-# Runs of audio without a gap. A turn's end is heard within seconds, so only the last few are ever looked at.
+# Maximum runs of audio without a gap. The API reports a turn's end within seconds, so the last runs suffice.
 MAX_RUNS = 16
 _SAMPLES_PER_MS = LOW_RATE_HZ // 1000
 
 
 class CallerTurns:
-    """Keeps the positions of one session's turns, in samples at 8 kHz."""
+    """Positions of one session's turns, in samples at 8 kHz."""
 
     def __init__(self) -> None:
         self._appended_samples = 0
@@ -34,11 +34,11 @@ class CallerTurns:
 
     @property
     def appended_ms(self) -> float:
-        """How much audio the session has got."""
+        """Return the length of the audio that the session has received."""
         return self._appended_samples / _SAMPLES_PER_MS
 
     def appended(self, position_samples: int, samples: int) -> None:
-        """Caller's audio from this position of the call went into the session."""
+        """Count audio that was sent to the session from this position of the call."""
         if position_samples != self._next_position:
             self._runs.append((self._appended_samples, position_samples))
         self._next_position = position_samples + samples
@@ -46,17 +46,17 @@ class CallerTurns:
 
     @property
     def any_open(self) -> bool:
-        """Whether a turn has ended whose text is not here."""
+        """Whether a turn has ended and has no transcript."""
         return bool(self._ends)
 
     def started(self, item_id: str, audio_start_ms: float) -> None:
-        """The API has heard the start of a turn at this time of its own."""
+        """Note the start of a turn, in milliseconds of the session's audio."""
         position = self._position(audio_start_ms)
         if position is not None:
             self._starts = {item_id: position}
 
     def awaits_text(self, now_seconds: float) -> bool:
-        """Whether the text of a turn may come at any moment."""
+        """Return whether the transcript of a turn is still expected."""
         return any(
             now_seconds < until_seconds
             for item_id, until_seconds in self._text_until_seconds.items()
@@ -64,11 +64,11 @@ class CallerTurns:
         )
 
     def text_failed(self, item_id: str) -> None:
-        """The text of a turn will not come. Its audio stays unfinished, for the next session."""
+        """Expect no transcript of a turn. Its audio stays unfinished, for the next session."""
         self._text_until_seconds.pop(item_id, None)
 
     def stopped(self, item_id: str, audio_end_ms: float, now_seconds: float = 0.0) -> tuple[int, int] | None:
-        """The API has heard the end of a turn at this time of its own; returns where in the call it is."""
+        """Note the end of a turn, in milliseconds of the session's audio; return its span in the call."""
         end = self._position(audio_end_ms)
         if end is None:
             return None
@@ -86,7 +86,7 @@ class CallerTurns:
 
     def _position(self, audio_ms: float) -> int | None:
         samples = max(0, min(int(audio_ms * _SAMPLES_PER_MS), self._appended_samples))
-        # What is where a gap begins is before the gap.
+        # A position at the beginning of a gap belongs to the run before the gap.
         runs = [run for run in self._runs if run[0] < samples] or list(self._runs)[:1]
         if not runs:
             return None
@@ -94,7 +94,11 @@ class CallerTurns:
         return position + samples - before
 
     def text_stored(self, item_id: str) -> tuple[str, int] | None:
-        """A turn is text now; returns the last turn up to which all are, and its end, if that has moved."""
+        """Note that the dispatcher has the transcript of a turn.
+
+        Returns:
+            the last turn up to which all turns have a transcript, and its end; None: it is the same as before.
+        """
         self._stored.add(item_id)
         finished = None
         while self._ends and (first := next(iter(self._ends))) in self._stored:

@@ -1,1 +1,1 @@
-"""The memory of a session: the conversation, and how another session learns of it."""
+"""The memory of a session: the conversation, and its restoring in another session."""

@@ -1,4 +1,4 @@
-"""The memory of a call, which the dispatcher gives to the session that goes on with the call."""
+"""The memory of a call, which the dispatcher gives to the session that continues the call."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Checkpoint:
 
     Attributes:
         reason: why another session is needed, a `link.Reason`.
-        standby: the session is to wait; its memory comes again when it is to go on.
-        items: of the conversation, in order.
+        standby: the session must stand by; the memory is sent again when it takes the call.
+        items: items of the conversation, in order.
         replies: replies that the caller may still be hearing.
         audio: the caller's unfinished audio: (position, PCM16 at 8 kHz).
-        orders: ids of orders that the dispatcher knows.
+        known_commands: ids of telephony commands that the dispatcher knows.
         digits: keys that are not part of the conversation yet.
-        speaking: the caller was saying something.
-        running: calls of tools that this process still runs.
-        recalled: the memory comes from Redis, which knows no replies.
-        first_index: the numbers of reply items begin here.
-        hang_up: what a session on this worker has ordered; None: no hang-up.
-        words_lost: the caller was speaking, and neither the text nor all the audio is there.
+        speaking: the caller was speaking.
+        running: ids of function calls whose tools this process still runs.
+        recalled: the memory comes from Redis, which has no replies.
+        first_index: first index of the session's reply items.
+        hang_up: what an earlier session on this worker requested; None: no hang-up.
+        words_lost: the caller was speaking, and both the text and a part of the audio are missing.
     """
 
     reason: str = ""
@@ -36,7 +36,7 @@ class Checkpoint:
     items: list[wire.ItemUpdate] = field(default_factory=list)
     replies: tuple[wire.Reply, ...] = ()
     audio: list[tuple[int, bytes]] = field(default_factory=list)
-    orders: frozenset[str] = frozenset()
+    known_commands: frozenset[str] = frozenset()
     digits: str = ""
     speaking: bool = False
     running: frozenset[str] = frozenset()
@@ -47,10 +47,10 @@ class Checkpoint:
 
 
 class CheckpointReader:
-    """Reads the records of a memory, up to RESUME.
+    """Reader of a memory's records, up to RESUME.
 
     Attributes:
-        profile: the call's settings, once they have come.
+        profile: the call's settings; None before PROFILE.
     """
 
     def __init__(self) -> None:
@@ -60,10 +60,10 @@ class CheckpointReader:
         self._audio: list[tuple[int, bytes]] = []
 
     def record(self, kind: int, payload: memoryview) -> wire.Resume | None:
-        """Read one record; returns RESUME, which ends the memory. Records of other kinds do not belong here.
+        """Read one record; return RESUME, which ends the memory. Ignore records of other kinds.
 
         Raises:
-            LinkProtocolError: it cannot be understood.
+            LinkProtocolError: the record is malformed.
         """
         match kind:
             case Kind.PROFILE:
@@ -79,8 +79,8 @@ class CheckpointReader:
                 return wire.decode_control(wire.Resume, payload)
         return None
 
-    def take(self, go: wire.Resume, running: frozenset[str], hang_up: HangUp | None = None) -> Checkpoint:
-        """Return the memory that has been read; the next memory begins."""
+    def take(self, resume: wire.Resume, running: frozenset[str], hang_up: HangUp | None = None) -> Checkpoint:
+        """Return the memory that has been read, and begin the next one."""
         fields: dict[str, Any] = {
             "items": self._items,
             "replies": self._replies,
@@ -88,15 +88,15 @@ class CheckpointReader:
         }
         self._items, self._replies, self._audio = [], (), []
         return Checkpoint(
-            reason=go.reason,
-            standby=go.standby,
-            orders=frozenset(go.orders),
-            digits=go.digits,
-            speaking=go.speaking,
+            reason=resume.reason,
+            standby=resume.standby,
+            known_commands=frozenset(resume.known_commands),
+            digits=resume.digits,
+            speaking=resume.speaking,
             running=running,
-            recalled=go.recalled,
-            first_index=go.first_index,
+            recalled=resume.recalled,
+            first_index=resume.first_index,
             hang_up=hang_up,
-            words_lost=go.words_lost,
+            words_lost=resume.words_lost,
             **fields,
         )

@@ -1,8 +1,8 @@
-"""What was said in a call: its items in conversation order, and the transcripts that are due from them.
+"""The conversation of a call: its items in order, and the transcripts that are due.
 
-Transcription runs beside the model, so texts come late, out of order, or never; the order of items is that of
-`previous_item_id`. A transcript goes to AVR Core once per item, in this order, and for the agent only with
-what the caller heard of it.
+The API transcribes in parallel with the model, so texts arrive late, out of order, or never. `previous_item_id`
+gives the order of the items. AVR Core gets each transcript once, in this order. An agent's transcript has only the
+part that the caller heard.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any, Self
 
 from common.link import wire
 
-# Who waits behind a caller's transcript waits so long and no longer.
+# Maximum time a late caller transcript may delay later ones.
 TRANSCRIPT_WAIT_SECONDS = 3.0
-# A word is what stands between spaces; Chinese and Japanese have none, so there it is a character.
+# A word stands between spaces. Chinese and Japanese have no spaces, so each character counts as a word.
 _WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")
 
 
 class Role(StrEnum):
-    """Who spoke, in the words of AVR's `transcript` message."""
+    """Speaker of an item, by its name in AVR's `transcript` message."""
 
     USER = "user"
     AGENT = "agent"
 
 
 class ItemKind(StrEnum):
-    """What an item is, in the API's words."""
+    """Kind of an item, by its name at the API."""
 
     MESSAGE = "message"
     FUNCTION_CALL = "function_call"
@@ -42,21 +42,21 @@ class Item:
     """One item of the conversation.
 
     Attributes:
-        kind: what it is.
-        call_id, name: of a function call and its output.
-        role: None for items that nobody spoke (function calls and their outputs, text that we put in).
+        kind: kind of the item.
+        call_id, name: id and name of a function call, also in its output.
+        role: speaker; None for items without speech: function calls, their outputs, and notes of this service.
         text: the transcript so far; a function call's arguments, or its output.
-        text_done: nothing more will be added to the text.
-        heard_share: how much of an agent's item the caller heard, 0 to 1; None while it is playing.
-        waits_until_seconds: until when a caller's transcript holds up those behind it.
-        reported: its transcript went out, or never will.
+        text_done: the text is complete.
+        heard_share: share of an agent's item that the caller heard, 0 to 1; None while the item is playing.
+        waits_until_seconds: time until which a caller's missing transcript delays later ones.
+        reported: the transcript was sent, or will not be sent.
         started: a function call may have begun to run.
-        runs: how often it may have begun.
-        silent: nobody waits for what the model makes of an output.
-        span: of a caller's turn: where in the call its audio is, in samples at 8 kHz; None: not known.
-        sound: of a caller's turn whose text will not come: mu-law.
-        left_out: the model is not told of it any more: the conversation is too long for it.
-        by_system: text that we put in as a system message, and not in the caller's place.
+        runs: number of times that a function call may have begun to run.
+        silent: the model need not answer this output.
+        span: position of a caller's turn in the call, in samples at 8 kHz; None: unknown.
+        sound: audio (mu-law) of a caller's turn that gets no transcript.
+        left_out: the item was removed from the API's conversation, which was too long for the model.
+        by_system: a note that is a system message, and not a message of the user.
     """
 
     item_id: str
@@ -78,7 +78,7 @@ class Item:
     by_system: bool = False
 
     def to_record(self) -> dict[str, Any]:
-        """As it is remembered, JSON: what is not said is the default."""
+        """Return the item as JSON for the call's memory; omit fields that have their default."""
         fields: dict[str, Any] = {
             "kind": self.kind.value,
             "role": self.role.value if self.role else None,
@@ -99,10 +99,10 @@ class Item:
 
     @classmethod
     def from_record(cls, item_id: str, record: dict[str, Any]) -> Self:
-        """The item again. Fields of a newer release are passed over.
+        """Return the item of a record; ignore fields of a newer release.
 
         Raises:
-            TypeError, ValueError: the record is not one.
+            TypeError, ValueError: the record is invalid.
         """
         role, share, span = record.get("role"), record.get("heard_share"), record.get("span")
         return cls(
@@ -116,7 +116,7 @@ class Item:
             call_id=str(record.get("call_id", "")),
             name=str(record.get("name", "")),
             started=bool(record.get("started")),
-            # The release before this one does not count.
+            # The previous release does not count the runs.
             runs=_number(record.get("runs", int(bool(record.get("started"))))),
             silent=bool(record.get("silent")),
             span=None if span is None else (_number(span[0]), _number(span[1])),
@@ -126,7 +126,7 @@ class Item:
 
     @property
     def heard_text(self) -> str:
-        """The text as far as it was heard; see `heard_part`."""
+        """Return the text that the caller heard; see `heard_part`."""
         return self.text if self.heard_share is None else heard_part(self.text, self.heard_share)
 
 
@@ -137,9 +137,9 @@ def _number(value: Any) -> int:
 
 
 def heard_part(text: str, share: float) -> str:
-    """The beginning of a spoken text that corresponds to a share of its sound, cut back to whole words.
+    """Return the first words of a spoken text, for a share of its audio.
 
-    The API gives no word timing, so text is taken to be spread evenly over the audio.
+    The API gives no times of words, so the text counts as evenly spread over the audio.
     """
     if share >= 1.0:
         return text
@@ -154,14 +154,14 @@ def heard_part(text: str, share: float) -> str:
 class Conversation:
     """The items of one call, in order.
 
-    Who changes an item says so with `changed`; `take_changes` is what the dispatcher is to remember.
+    Code that changes an item must call `changed`. `take_changes` returns the changed items for the dispatcher.
     """
 
     def __init__(self) -> None:
         self._changed: dict[str, None] = {}
         self._items: dict[str, Item] = {}
         self._order: list[str] = []
-        # Items before this place have had their say; a call of an hour is looked through only at its end.
+        # All items before this place are reported, so a long conversation is searched only near its end.
         self._first_open = 0
 
     def __iter__(self) -> Iterator[Item]:
@@ -171,11 +171,11 @@ class Conversation:
         return len(self._order)
 
     def get(self, item_id: str) -> Item | None:
-        """The item, if it is known."""
+        """Return the item with this id; None: it is unknown."""
         return self._items.get(item_id)
 
     def insert(self, item_id: str, role: Role | None, previous_item_id: str | None) -> Item:
-        """Add an item behind another one; at the end if that is unknown. A known item stays where it is."""
+        """Add an item after another one, or at the end if that is unknown. A known item keeps its place."""
         known = self._items.get(item_id)
         if known is not None:
             return known
@@ -183,7 +183,7 @@ class Conversation:
         if previous_item_id in self._items:
             place = self._order.index(previous_item_id) + 1
         behind = (self._items[other] for other in self._order[place:])
-        # If one behind it has had its say, it is too late: the order is a promise.
+        # A transcript must not follow one of a later item, so this item gets none.
         too_late = any(other.reported and other.role is not None for other in behind)
         item = Item(item_id, role, reported=role is None or too_late)
         self._items[item_id] = item
@@ -193,23 +193,23 @@ class Conversation:
         return item
 
     def changed(self, item: Item) -> None:
-        """The item is another than the one that is remembered."""
+        """Mark an item as changed since it was last reported."""
         self._changed[item.item_id] = None
 
     def take_changes(self) -> list[wire.ItemUpdate]:
-        """What has changed since the last time, in the order in which it did."""
+        """Return the items that changed since the last call, in the order of their changes."""
         if not self._changed:
             return []
         changed, self._changed = self._changed, {}
-        return [self._to_remember(item_id) for item_id in changed]
+        return [self._to_update(item_id) for item_id in changed]
 
     def everything(self) -> list[wire.ItemUpdate]:
-        """All items, in order; nothing has changed after it."""
+        """Return all items in order, and mark all as reported."""
         self._changed.clear()
-        return [self._to_remember(item_id) for item_id in self._order]
+        return [self._to_update(item_id) for item_id in self._order]
 
     def load(self, records: list[wire.ItemUpdate]) -> None:
-        """Put what is remembered in the place of all that is here. What is no item is left out."""
+        """Replace the conversation with these records; skip invalid ones."""
         self._items.clear()
         self._order.clear()
         self._changed.clear()
@@ -225,13 +225,13 @@ class Conversation:
             self._items[item.item_id] = item
 
     def last(self) -> Item | None:
-        """The last item."""
+        """Return the last item; None: there is no item."""
         return self._items[self._order[-1]] if self._order else None
 
-    def _to_remember(self, item_id: str) -> wire.ItemUpdate:
+    def _to_update(self, item_id: str) -> wire.ItemUpdate:
         item = self._items.get(item_id)
         if item is None:
-            return wire.ItemUpdate(item_id, forgotten=True)
+            return wire.ItemUpdate(item_id, deleted=True)
         place = self._order.index(item_id)
         after = self._order[place - 1] if place else ""
         settled = item.role is not Role.AGENT or item.heard_share is not None
@@ -239,7 +239,7 @@ class Conversation:
         return wire.ItemUpdate(item_id, after, settled=settled, item=item.to_record(), sound=sound)
 
     def as_json(self) -> list[dict[str, str]]:
-        """What was said and done so far, for people: of the agent only what was heard."""
+        """Return the conversation for people; agents' texts have only the heard part."""
         shown = []
         for item in self:
             if item.kind is ItemKind.MESSAGE:
@@ -250,12 +250,12 @@ class Conversation:
         return shown
 
     def open_replies(self) -> list[Item]:
-        """The agent's items that are still being spoken."""
+        """Return the agent's items whose text is not complete."""
         items = [self._items[item_id] for item_id in self._order[self._first_open :]]
         return [item for item in items if item.role is Role.AGENT and not item.text_done]
 
     def remove(self, item_id: str) -> None:
-        """Forget an item: it was deleted from the session too."""
+        """Delete an item."""
         if self._items.pop(item_id, None) is not None:
             self._changed[item_id] = None
             place = self._order.index(item_id)
@@ -264,10 +264,10 @@ class Conversation:
                 self._first_open -= 1
 
     def due_transcripts(self, now_seconds: float) -> list[Item]:
-        """Items whose transcript is to go out now, in order; each is returned once.
+        """Return items whose transcript is due, in order, each item once.
 
-        A caller's text that did not come in time lets those behind it pass, and if they have, it is too late:
-        the order is a promise.
+        A caller's transcript that is too late no longer delays later ones. Once a later transcript is sent, the
+        late one is dropped, because transcripts keep the conversation's order.
         """
         due: list[Item] = []
         skipped: list[Item] = []

@@ -1,7 +1,7 @@
-"""Brings a conversation to a Realtime session that does not know it, and keeps it right there.
+"""Replay of a conversation to a Realtime session that does not have it.
 
-Replayed items are text, function calls and their outputs, and as sound those turns of the caller's whose text
-never came. The API cannot truncate text, so a replayed reply that is cut afterwards is put there again.
+Items are replayed as text, function calls and their outputs. A caller's turn without a transcript is replayed as
+audio. The API cannot truncate text, so a replayed reply that is truncated later is deleted and created again.
 """
 
 from __future__ import annotations
@@ -17,71 +17,71 @@ from worker.audio.resample import SAMPLE_BYTES
 from worker.session.action_queue import ActionQueue
 from worker.session.memory.conversation import Conversation, Item, ItemKind, Role
 
-# What the session has of an item that it made itself.
+# Content of an item that the session created itself.
 _OWN = ("own", "")
 # The API takes ids of up to 32 characters.
 MAX_ID_CHARS = 32
 
 
 class Replay:
-    """What one session has been told of its conversation."""
+    """The part of a conversation that one Realtime session has."""
 
     def __init__(self, conversation: Conversation, outbox: ActionQueue, uplink: Callable[[], Uplink]) -> None:
         """Build it.
 
         Args:
-            conversation: what the session is to know.
+            conversation: the conversation that the session must have.
             outbox: takes the events.
-            uplink: makes what codes audio for the session.
+            uplink: makes an encoder for audio to the session.
         """
         self._conversation = conversation
         self._outbox = outbox
         self._uplink = uplink
-        self._told: dict[str, tuple[str, str]] = {}
+        self._sent: dict[str, tuple[str, str]] = {}
         self._wire_ids: set[str] = set()
         self._audio: list[tuple[int, bytes]] = []
 
-    def brought(self, wire_id: str) -> bool:
-        """Whether the item that has this id in the session was brought there."""
+    def has_replayed(self, wire_id: str) -> bool:
+        """Return whether the session's item with this id was replayed."""
         return wire_id in self._wire_ids
 
     def knows(self, item_id: str) -> bool:
-        """Whether the item was brought here."""
-        return self._told.get(item_id, _OWN) != _OWN
+        """Return whether the item was replayed to the session."""
+        return self._sent.get(item_id, _OWN) != _OWN
 
     def made(self, item_id: str) -> None:
-        """The session has made an item itself, or it was sent by other means."""
-        self._told.setdefault(item_id, _OWN)
+        """Note that the session has an item that was not replayed."""
+        self._sent.setdefault(item_id, _OWN)
 
-    def behind(self, previous_item_id: str | None) -> str | None:
-        """The item that one follows in the call which follows this one in the session: some may not be there."""
+    def predecessor(self, previous_item_id: str | None) -> str | None:
+        """Return the item after which a new one belongs in the call, as the session may lack some items."""
         if previous_item_id is None or self._conversation.get(previous_item_id) is None:
             return previous_item_id
         behind, found = previous_item_id, False
         for item in self._conversation:
             if item.item_id == previous_item_id:
                 found = True
-            elif found and item.item_id in self._told:
+            elif found and item.item_id in self._sent:
                 break
             elif found:
                 behind = item.item_id
         return behind
 
-    def bring(self, audio: list[tuple[int, bytes]]) -> None:
-        """Make the session's conversation that of the call.
+    def synchronize(self, audio: list[tuple[int, bytes]]) -> None:
+        """Make the session's conversation equal to the call's.
 
         Args:
-            audio: the caller's, (position, PCM16 at 8 kHz), for turns without text.
+            audio: audio of the caller for turns without text: (position, PCM16 at 8 kHz).
         """
         self._audio = audio
         wanted = {item.item_id: self._content(item) for item in self._conversation}
-        for item_id, told in list(self._told.items()):
-            if told != _OWN and told != wanted.get(item_id):
+        for item_id, sent in list(self._sent.items()):
+            if sent != _OWN and sent != wanted.get(item_id):
                 self._delete(item_id)
         previous = ""
-        left = sum(item_id in self._told for item_id in wanted)
+        left = sum(item_id in self._sent for item_id in wanted)
         for item in self._conversation:
-            if item.item_id in self._told:
+            if item.item_id in self._sent:
                 left -= 1
             elif wanted[item.item_id] is None:
                 continue
@@ -91,7 +91,7 @@ class Replay:
         self._audio = []
 
     def add(self, item_id: str, **fields: Any) -> None:
-        """Put an item of ours behind all others, text that is complete."""
+        """Add an item with complete text at the end of the conversation."""
         last = self._conversation.last()
         item = self._conversation.insert(item_id, None, last.item_id if last is not None else None)
         for name, value in fields.items():
@@ -100,7 +100,7 @@ class Replay:
         self.rewrite(item)
 
     def rewrite(self, item: Item) -> None:
-        """A replayed item is another now: put it there again."""
+        """Replace an item that has changed in the session."""
         self._delete(item.item_id)
         if self._content(item) is None:
             return
@@ -108,16 +108,16 @@ class Replay:
         for other in self._conversation:
             if other is item:
                 break
-            previous = other.item_id if other.item_id in self._told else previous
+            previous = other.item_id if other.item_id in self._sent else previous
         self._create(item, previous, at_end=self._conversation.last() is item)
 
     def shorten(self) -> int:
-        """Leave the older half of the conversation out of the session; returns how many items that are.
+        """Delete the older half of the conversation from the session; return the number of deleted items.
 
         The newest item stays, and a function call leaves together with its output. A call without an output stays,
         because the API accepts no output without its call.
         """
-        told = [item for item in self._conversation if item.item_id in self._told]
+        told = [item for item in self._conversation if item.item_id in self._sent]
         ended = {item.call_id for item in told[:-1] if item.kind is ItemKind.FUNCTION_CALL_OUTPUT}
         older = told[: len(told) // 2]
         leaving = {item.item_id for item in older if not item.call_id or item.call_id in ended}
@@ -131,11 +131,11 @@ class Replay:
         return len(leaving)
 
     def delete(self, item_id: str) -> None:
-        """The session is to forget an item."""
+        """Delete an item from the session."""
         self._delete(item_id)
 
     def _delete(self, item_id: str) -> None:
-        if self._told.pop(item_id, None) is not None:
+        if self._sent.pop(item_id, None) is not None:
             self._outbox.upstream({"type": "conversation.item.delete", "item_id": _wire_id(item_id)})
 
     def _create(self, item: Item, previous: str, *, at_end: bool) -> None:
@@ -146,10 +146,10 @@ class Replay:
             event["previous_item_id"] = _wire_id(previous) or "root"
         self._outbox.upstream(event)
         self._wire_ids.add(_wire_id(item.item_id))
-        self._told[item.item_id] = content
+        self._sent[item.item_id] = content
 
     def _content(self, item: Item) -> tuple[str, str] | None:
-        """What the session is to have of an item: (kind, text); None: nothing."""
+        """Return the content of an item for the session: (kind, text); None: the session must not have it."""
         if item.left_out:
             return None
         if item.kind is not ItemKind.MESSAGE:
@@ -161,7 +161,7 @@ class Replay:
         if item.role is not Role.USER:
             return None
         if not item.sound and item.span is not None:
-            # Its text will not come any more, so the next session is to have it as well.
+            # No transcript will come, so the dispatcher keeps the sound for the next session.
             item.sound = g711.encode_ulaw(self._sound(item.span))
             self._conversation.changed(item)
         if not item.sound:
@@ -188,7 +188,7 @@ class Replay:
 
 
 def _wire_id(item_id: str) -> str:
-    """The id as it can be given to the API: other services make longer ones."""
+    """Return the id for the API. Ids of other services may be too long, so a hash replaces them."""
     if len(item_id) <= MAX_ID_CHARS:
         return item_id
     return f"avr_{hashlib.blake2s(item_id.encode('utf-8', 'replace'), digest_size=14).hexdigest()}"

@@ -1,4 +1,4 @@
-"""The caller's audio in the dispatcher: what waits, what is sent, and what is kept for another worker."""
+"""The caller's audio in the dispatcher: waiting, sent and kept audio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pass_on(audio: CallerAudio, seconds: float) -> bytes:
     """Audio that goes to the worker at once, in frames of 20 ms."""
     pcm = sound(round(seconds * 16_000), seed=audio.position_samples // 160 + 1)
     for start in range(0, len(pcm), FRAME_BYTES):
-        audio.passed(pcm[start : start + FRAME_BYTES])
+        audio.sent(pcm[start : start + FRAME_BYTES])
     return pcm
 
 
@@ -46,7 +46,7 @@ def whole(pieces: list[tuple[int, bytes]]) -> tuple[int, bytes]:
 
 def test_positions_count_samples_from_the_beginning_of_the_call() -> None:
     audio = made()
-    assert [audio.passed(bytes(320)), audio.passed(bytes(100)), audio.passed(bytes(320))] == [0, 160, 210]
+    assert [audio.sent(bytes(320)), audio.sent(bytes(100)), audio.sent(bytes(320))] == [0, 160, 210]
     assert audio.position_samples == audio.first_waiting_samples == 370
 
 
@@ -85,7 +85,7 @@ def test_at_the_end_of_the_call_nothing_is_left() -> None:
     assert audio.kept() == []
 
 
-# What is kept
+# Kept audio
 
 
 def test_all_that_is_not_finished_is_kept() -> None:
@@ -168,25 +168,25 @@ def test_what_waits_goes_on_where_the_worker_is() -> None:
     audio.rebase(80_000)
     assert audio.first_waiting_samples == 80_000
     assert list(audio.take(10**6)) == [(80_000, sound(320, seed=1)), (80_160, sound(320, seed=2))]
-    assert audio.passed(bytes(320)) == 80_320
+    assert audio.sent(bytes(320)) == 80_320
     # Of what was before nothing is here to be kept.
     assert whole(audio.kept())[0] == 80_000
 
 
-def test_audio_behind_a_dropped_piece_goes_on_where_the_worker_is() -> None:
+def test_audio_after_a_dropped_piece_continues_at_the_position() -> None:
     audio = made(2 * FRAME_BYTES)
     for seed in (1, 2, 3):
         audio.wait(sound(FRAME_BYTES, seed=seed))
     assert audio.first_waiting_samples == 160
     audio.rebase(80_000)
     assert list(audio.take(10**6)) == [(80_000, sound(320, seed=2)), (80_160, sound(320, seed=3))]
-    assert audio.passed(bytes(320)) == 80_320
+    assert audio.sent(bytes(320)) == 80_320
 
 
 def test_nothing_waits() -> None:
     audio = made()
     audio.rebase(80_000)
-    assert audio.passed(bytes(320)) == 80_000
+    assert audio.sent(bytes(320)) == 80_000
 
 
 def test_audio_that_no_session_has_heard_is_given_to_the_next() -> None:
@@ -221,14 +221,14 @@ def test_of_that_too_thirty_seconds_at_most() -> None:
         max_size=25,
     )
 )
-def test_what_is_not_finished_is_there_whole_whenever_a_worker_dies(script: list[tuple[str, int]]) -> None:
+def test_unfinished_audio_is_complete_whenever_a_worker_dies(script: list[tuple[str, int]]) -> None:
     audio = made(10**9)
     said = b""
     finished = 0
     for number, (what, amount) in enumerate(script):
         pcm = sound(2 * amount, seed=number + 1)
         if what == "pass" and not audio.waiting_bytes:
-            assert audio.passed(pcm) == len(said) // 2
+            assert audio.sent(pcm) == len(said) // 2
             said += pcm
         elif what in ("pass", "wait"):
             audio.wait(pcm)

@@ -13,7 +13,7 @@ def test_a_burst_is_allowed_at_once_and_no_more() -> None:
     assert [bucket.exceeded(1.0, 10.0) for _ in range(4)] == [False, False, False, True]
 
 
-def test_what_was_used_comes_back_with_time_and_never_more_than_that() -> None:
+def test_tokens_are_refilled_with_time_up_to_the_used_ones() -> None:
     bucket = TokenBucket(rate=2.0, burst=4.0, seen_seconds=0.0)
     assert not bucket.exceeded(4.0, 0.0)
     assert not bucket.exceeded(2.0, 1.0)
@@ -50,7 +50,7 @@ def test_what_was_saved_is_allowed_besides_the_burst_and_once() -> None:
     rate=st.integers(1, 20),
     burst=st.integers(1, 200),
 )
-def test_what_passes_in_any_time_is_at_most_the_burst_and_the_rate(
+def test_at_most_the_burst_and_the_rate_pass_in_any_time(
     steps: list[tuple[int, int]], rate: int, burst: int
 ) -> None:
     bucket = TokenBucket(float(rate), float(burst), 0.0)

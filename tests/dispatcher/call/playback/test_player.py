@@ -1,4 +1,4 @@
-"""Reply audio on its way to AVR Core: frames, what is held, and how far the playout is."""
+"""Reply audio on its way to AVR Core: frames, held audio, and the position of the playout."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_audio_goes_on_in_frames_and_the_rest_waits_for_its_end() -> None:
     assert player.taken_bytes == 1000
 
 
-def test_it_says_how_far_the_playout_is_while_there_is_something_to_say() -> None:
+def test_progress_is_reported_while_the_position_changes() -> None:
     player = Player()
     assert player.progress(0.0) is None
     player.audio(1, sound(SECOND), 0.0)
@@ -43,7 +43,7 @@ def test_it_says_how_far_the_playout_is_while_there_is_something_to_say() -> Non
     assert player.progress(1.0) is None
 
 
-def test_it_says_what_avr_core_was_given_of_each_item_that_plays_or_will() -> None:
+def test_progress_has_the_sent_samples_of_each_queued_item() -> None:
     player = Player()
     player.audio(1, sound(SECOND), 0.0)
     player.audio(2, sound(SECOND // 2), 0.0)
@@ -53,7 +53,7 @@ def test_it_says_what_avr_core_was_given_of_each_item_that_plays_or_will() -> No
 
 @pytest.mark.parametrize("held", [False, True])
 def test_whoever_spoke_is_gone(held: bool) -> None:
-    """What there is of the reply is played to its end."""
+    """The player pads the received part of the reply, and plays it to its end."""
     player = Player()
     pcm = sound(500)
     player.is_held = held
@@ -74,7 +74,7 @@ def test_nobody_was_speaking() -> None:
     assert player.broke_off(0.0) == []
 
 
-def test_what_is_held_is_dropped_by_a_barge_in_and_counts_as_taken() -> None:
+def test_a_barge_in_drops_held_audio_and_counts_it_as_taken() -> None:
     player = Player()
     player.audio(1, sound(SECOND), 0.0)
     player.taken_bytes = 0
@@ -88,7 +88,7 @@ def test_what_is_held_is_dropped_by_a_barge_in_and_counts_as_taken() -> None:
     assert player.release(1.0) == []
 
 
-def test_all_has_been_heard_when_nothing_plays_is_held_or_waits_for_a_frame() -> None:
+def test_all_is_heard_when_no_audio_plays_is_held_or_buffered() -> None:
     player = Player()
     heard = [player.all_heard(0.0)]
     player.audio(1, sound(FRAME_BYTES), 0.0)

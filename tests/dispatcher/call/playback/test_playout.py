@@ -127,7 +127,7 @@ class TestCut:
         clock.sent(A, 1000, 10.0)
         assert clock.truncate(10.0625, unsent=[A, B, B, C]) == [(A, 500), (B, 0), (C, 0)]
 
-    def test_of_an_item_whose_rest_was_held_back_the_sent_part_counts(self, clock: PlayoutClock) -> None:
+    def test_only_the_sent_part_of_a_partly_held_item_counts(self, clock: PlayoutClock) -> None:
         clock.sent(A, 1000, 10.0)
         assert clock.progress(11.0) == ([(A, 1000)], True)
         assert clock.truncate(12.0, unsent=[A]) == [(A, 1000)]

@@ -1,4 +1,4 @@
-"""The agent's side of a call: what AVR Core is given, and what the worker is told of it. With the call around it:
+"""Playback of replies: messages to AVR Core, and reports to the worker. With the call around it:
 `test_call_audio.py`, `test_call_recovery.py`."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import ItemHeard
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import Action, Interrupt, Measurement, Metric, Play, Tell, ToWorker
+from dispatcher.call.actions import Action, Interrupt, Measurement, Metric, Play, SendTranscript, ToWorker
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.memory import CallMemory
@@ -47,7 +47,7 @@ class Rig:
         return taken
 
     def told(self, taken: list[Action], kind: type[wire.Control]) -> list[wire.Control]:
-        """What the worker is told."""
+        """Return the records to the worker."""
         records = [action.record for action in taken if isinstance(action, ToWorker)]
         return [record for record in records if isinstance(record, kind)]
 
@@ -106,7 +106,7 @@ def test_where_nothing_plays_there_is_nothing_to_interrupt(rig: Rig) -> None:
     assert rig.told(taken, wire.Heard) == [wire.Heard(3)]
 
 
-def test_several_barge_ins_of_a_core_that_is_away_have_one_answer(rig: Rig) -> None:
+def test_barge_ins_while_the_core_is_away_get_the_same_answer(rig: Rig) -> None:
     rig.speak()
     rig.away()
     rig.agent.flush(rig.assignment, 1, rig.now)
@@ -130,14 +130,14 @@ def test_what_a_core_that_is_away_is_to_hear_waits_in_order(rig: Rig) -> None:
     rig.agent.transcript(wire.Transcript("item_1", "agent", "again"))
     assert rig.speak(sound(320)) == []
     rig.back()
-    told = [action for action in rig.take() if isinstance(action, Tell | Play)]
+    told = [action for action in rig.take() if isinstance(action, SendTranscript | Play)]
     assert told == [
-        *(Tell("agent", str(number)) for number in range(1, MAX_QUEUED_MESSAGES + 1)),
+        *(SendTranscript("agent", str(number)) for number in range(1, MAX_QUEUED_MESSAGES + 1)),
         Play(sound(320)),
     ]
 
 
-def test_a_session_that_is_lost_breaks_off_and_what_was_heard_is_remembered(rig: Rig) -> None:
+def test_a_lost_session_leaves_its_heard_part_in_the_memory(rig: Rig) -> None:
     rig.speak()
     assert rig.speak(b"") == []
     rig.away()
@@ -146,6 +146,6 @@ def test_a_session_that_is_lost_breaks_off_and_what_was_heard_is_remembered(rig:
     rig.agent.lost(rig.now)
     assert rig.told(rig.take(), wire.Heard) == []
     (spoken,) = [record for record in rig.agent.memory.records() if isinstance(record, wire.PendingReplies)]
-    assert [(reply.heard_samples, reply.cut) for reply in spoken.replies] == [(2000, True)]
+    assert [(reply.heard_samples, reply.truncated) for reply in spoken.replies] == [(2000, True)]
     rig.agent.back(None, rig.now)
     assert Interrupt() in rig.take()

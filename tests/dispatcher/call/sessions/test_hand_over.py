@@ -30,7 +30,7 @@ class Rig:
         self.standby = Assignment("w-2", 2)
 
     def says(self, record: Control) -> None:
-        """The worker that stands by says something."""
+        """Take a record of the standby's worker."""
         ((kind, _, payload),) = wire.decode(wire.encode(record, 1))
         self.hand_over.record(self.standby, kind, payload, NOW)
 

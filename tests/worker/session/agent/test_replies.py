@@ -1,4 +1,4 @@
-"""Reply audio under credit, and what came of it."""
+"""Reply audio under credit, and its heard part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def noise(milliseconds: float, seed: int = 1) -> bytes:
 
 
 def resampled(pcm: bytes) -> bytes:
-    """The same at 8 kHz, whole."""
+    """Return the same at 8 kHz, whole."""
     downsampler = Downsampler()
     return downsampler.process(pcm) + downsampler.flush()
 
@@ -40,7 +40,7 @@ def audio_of(found: Iterable[wire.Record], index: int) -> bytes:
 
 
 def speak(replies: Replies, item_id: str, pcm: bytes) -> Reply:
-    """An item, received to its end."""
+    """Return an item, received to its end."""
     reply, _ = replies.begin(item_id, f"response of {item_id}", 0)
     replies.audio(reply, pcm)
     replies.complete()
@@ -48,7 +48,7 @@ def speak(replies: Replies, item_id: str, pcm: bytes) -> Reply:
 
 
 def played(*items: ItemHeard, queued: tuple[ItemHeard, ...] = ()) -> wire.Playout:
-    """PLAYOUT: what was heard, and what AVR Core was given of what it has not played to the end."""
+    """Return PLAYOUT: heard samples, and the samples at AVR Core of items that are not played to the end."""
     return wire.Playout(items, queued=queued)
 
 
@@ -58,7 +58,7 @@ def is_complete(reply: Reply) -> bool:
 
 
 def made(credit_bytes: int) -> Replies:
-    """Of a session that speaks PCM at 24 kHz."""
+    """Return the replies of a session with PCM at 24 kHz."""
     audio = for_format("pcm")
     return Replies(credit_bytes, audio.downlink(), audio.bytes_per_ms)
 
@@ -80,7 +80,7 @@ def test_an_item_is_named_before_its_audio_and_ends_behind_it() -> None:
     assert is_complete(reply)
 
 
-def test_items_are_numbered_in_order_and_a_new_one_ends_the_one_before_it() -> None:
+def test_items_are_numbered_and_a_new_one_completes_the_last() -> None:
     replies = made(PLENTY)
     first, _ = replies.begin("a", "resp_1", 0)
     replies.audio(first, noise(100))
@@ -112,7 +112,7 @@ def test_nor_does_that_of_a_flushed_one() -> None:
     assert audio_of(found, 1) == resampled(noise(30, seed=2))
 
 
-def test_no_more_is_sent_than_there_is_credit_for_and_the_rest_follows() -> None:
+def test_audio_beyond_the_credit_waits_and_follows() -> None:
     replies = made(1001)  # credit is in bytes, audio in samples of two
     reply, _ = replies.begin("a", "resp_1", 0)
     pcm = noise(200)
@@ -130,7 +130,7 @@ def test_no_more_is_sent_than_there_is_credit_for_and_the_rest_follows() -> None
     assert replies.waiting_seconds == 0
 
 
-def test_without_credit_nothing_is_sent_and_no_item_overtakes_another() -> None:
+def test_without_credit_audio_waits_and_items_keep_their_order() -> None:
     replies = made(0)
     first, _ = replies.begin("a", "resp_1", 0)
     assert replies.audio(first, noise(100, seed=1)) == []
@@ -155,9 +155,7 @@ def test_without_credit_nothing_is_sent_and_no_item_overtakes_another() -> None:
     cuts=st.lists(st.integers(1, 3000), min_size=1, max_size=12),
     credits_bytes=st.lists(st.integers(0, 1500), max_size=12),
 )
-def test_what_arrives_is_the_item_however_it_was_cut_and_credited(
-    cuts: list[int], credits_bytes: list[int]
-) -> None:
+def test_received_audio_is_complete_for_any_chunks_and_credit(cuts: list[int], credits_bytes: list[int]) -> None:
     replies = made(500)
     reply, begun = replies.begin("a", "resp_1", 0)
     encoded = list(begun)
@@ -195,7 +193,7 @@ def test_the_backlog_is_full_above_five_minutes(monkeypatch: pytest.MonkeyPatch)
     assert replies.waiting_seconds == 0
 
 
-# What was heard
+# Heard parts
 
 
 def test_an_item_is_heard_out_when_all_its_samples_were_played() -> None:
@@ -204,7 +202,7 @@ def test_an_item_is_heard_out_when_all_its_samples_were_played() -> None:
     assert replies.playout(played(ItemHeard(0, reply.sent_samples - 1))) == []
     assert reply.heard_samples is None
     assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == [reply]
-    assert reply.whole
+    assert reply.fully_heard
     assert reply.heard_share == 1.0
     assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == []
 
@@ -227,7 +225,7 @@ def test_one_that_waits_for_credit_is_not_heard_out() -> None:
     assert replies.playout(played(ItemHeard(0, reply.sent_samples))) == [reply]
 
 
-def test_when_a_later_item_plays_those_before_it_have_been_heard_out() -> None:
+def test_earlier_items_are_fully_heard_when_a_later_one_plays() -> None:
     replies = made(PLENTY)
     first, second, third = (speak(replies, item_id, noise(100)) for item_id in "abc")
     assert replies.playout(played(ItemHeard(2, 0))) == [first, second]
@@ -250,7 +248,7 @@ def test_a_flush_closes_what_plays_and_asks_what_was_heard() -> None:
     assert replies.flush() == [wire.Flush(1)]
     assert reply.closed
     assert replies.heard(Heard(1, (ItemHeard(0, 4000),))) == [reply]
-    assert (reply.heard_ms, reply.received_ms, reply.whole) == (500, 1000, False)
+    assert (reply.heard_ms, reply.received_ms, reply.fully_heard) == (500, 1000, False)
     assert reply.heard_share == pytest.approx(0.5)
 
 
@@ -282,25 +280,25 @@ def test_an_answer_counts_once_and_one_to_nothing_not_at_all() -> None:
     assert replies.heard(Heard(99)) == []
 
 
-def test_what_the_answer_does_not_name_was_heard_as_far_as_it_was_sent() -> None:
+def test_an_item_missing_in_heard_counts_as_heard_if_sent() -> None:
     replies = made(800)
     whole = speak(replies, "a", noise(10))  # 320 bytes at most: all of it is sent
     part = speak(replies, "b", noise(1000))
     replies.flush()
     assert replies.heard(Heard(1)) == [whole, part]
-    assert whole.whole
-    assert not part.whole
+    assert whole.fully_heard
+    assert not part.fully_heard
     assert part.heard_samples == part.sent_samples < 8000
 
 
-def test_several_cut_items_come_back_oldest_first_each_with_its_own_share() -> None:
+def test_truncated_items_are_returned_oldest_first_with_shares() -> None:
     replies = made(PLENTY)
     first, second, third = (speak(replies, item_id, noise(100)) for item_id in "abc")
     replies.flush()
     cut = replies.heard(Heard(1, (ItemHeard(1, 400), ItemHeard(2, 0))))
     assert cut == [first, second, third]
     assert [reply.heard_ms for reply in cut] == [100, 50, 0]
-    assert [reply.whole for reply in cut] == [True, False, False]
+    assert [reply.fully_heard for reply in cut] == [True, False, False]
 
 
 def test_of_an_item_that_was_never_sent_nothing_was_heard() -> None:
@@ -308,7 +306,7 @@ def test_of_an_item_that_was_never_sent_nothing_was_heard() -> None:
     reply = speak(replies, "a", noise(100))
     replies.flush()
     replies.heard(Heard(1))
-    assert (reply.heard_ms, reply.heard_share, reply.whole) == (0, 0.0, False)
+    assert (reply.heard_ms, reply.heard_share, reply.fully_heard) == (0, 0.0, False)
 
 
 def test_a_cut_within_the_resamplers_tail_has_cut_nothing() -> None:
@@ -317,17 +315,17 @@ def test_a_cut_within_the_resamplers_tail_has_cut_nothing() -> None:
     replies.flush()
     replies.heard(Heard(1, (ItemHeard(0, 800),)))
     assert reply.sent_samples > 800
-    assert reply.whole
+    assert reply.fully_heard
     assert reply.heard_share == 1.0
 
 
-def test_an_item_of_which_more_was_to_come_is_not_whole_though_all_that_came_was_heard() -> None:
+def test_an_incomplete_item_is_never_fully_heard() -> None:
     replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     replies.audio(reply, noise(100))
     replies.flush()
     replies.heard(Heard(1, (ItemHeard(0, 800),)))
-    assert (reply.heard_ms, reply.whole) == (100, False)
+    assert (reply.heard_ms, reply.fully_heard) == (100, False)
 
 
 @given(received_ms=st.integers(1, 300), heard_samples=st.integers(-10, 10_000), complete=st.booleans())
@@ -341,7 +339,7 @@ def test_never_more_is_heard_than_was_received(received_ms: int, heard_samples: 
     replies.heard(Heard(1, (ItemHeard(0, heard_samples),)))
     assert 0 <= reply.heard_ms <= reply.received_ms == received_ms
     assert 0.0 <= reply.heard_share <= 1.0
-    assert reply.whole == (complete and heard_samples >= received_ms * 8)
+    assert reply.fully_heard == (complete and heard_samples >= received_ms * 8)
 
 
 def test_audio_that_comes_after_a_flush_is_only_counted() -> None:
@@ -404,7 +402,7 @@ def test_an_order_keeps_its_place_behind_the_audio_that_waits() -> None:
     assert found[-2:] == [wire.ReplyItemDone(0), order]
 
 
-def test_an_order_goes_at_once_where_nothing_waits_and_survives_a_flush_where_something_does() -> None:
+def test_a_command_is_sent_at_once_or_survives_a_flush() -> None:
     replies = made(400)
     first, second = wire.TelephonyCommand("call_1", "hang_up"), wire.TelephonyCommand("call_2", "transfer", "600")
     assert replies.append(first) == [first]
@@ -424,8 +422,8 @@ def test_a_restored_reply_plays_on_and_is_heard_out() -> None:
     assert (reply.restored, reply.closed, reply.complete, reply.received_ms) == (True, True, True, 1000)
     assert replies.playout(played(ItemHeard(4, 7999))) == []
     assert replies.playout(played(ItemHeard(4, 8000))) == [reply]
-    assert reply.whole
-    # Numbers go on behind it.
+    assert reply.fully_heard
+    # Later indexes follow it.
     _, begun = replies.begin("b", "resp_1", 0)
     assert begun == [wire.ReplyItem(5, "b")]
 
@@ -435,7 +433,7 @@ def test_a_restored_reply_can_be_cut() -> None:
     reply = replies.restore(4, "a", 8000)
     assert replies.flush() == [wire.Flush(1)]
     assert replies.heard(Heard(1, (ItemHeard(4, 2000),))) == [reply]
-    assert (reply.heard_ms, reply.whole) == (250, False)
+    assert (reply.heard_ms, reply.fully_heard) == (250, False)
     assert reply.heard_share == pytest.approx(0.25)
 
 
@@ -446,10 +444,10 @@ def test_what_was_heard_of_a_restored_reply_may_be_known(heard_samples: int, who
     replies.settle(reply, heard_samples)
     assert not replies.any_playing
     assert reply.heard_share == min(1.0, heard_samples / 8000)
-    assert reply.whole is whole
+    assert reply.fully_heard is whole
 
 
-def test_what_plays_is_told_anew_when_a_session_that_stood_by_goes_on() -> None:
+def test_playing_items_are_restored_again_when_a_standby_resumes() -> None:
     replies = made(PLENTY)
     replies.restore(0, "a", 8000)
     replies.forget(0)
@@ -460,7 +458,7 @@ def test_what_plays_is_told_anew_when_a_session_that_stood_by_goes_on() -> None:
 # Another dispatcher
 
 
-def test_what_the_dispatcher_before_is_not_known_to_have_handed_over_is_sent_again() -> None:
+def test_audio_that_was_not_handed_over_is_sent_again() -> None:
     replies = made(PLENTY)
     pcm = noise(1000)
     reply = speak(replies, "a", pcm)
@@ -496,7 +494,7 @@ def test_it_is_sent_again_in_order_and_in_front_of_what_waits() -> None:
     assert replies.waiting_seconds == 0
 
 
-def test_no_more_is_sent_again_than_the_new_dispatcher_gives_credit_for() -> None:
+def test_repeated_audio_stays_within_the_new_credit() -> None:
     replies = made(PLENTY)
     speak(replies, "a", noise(1000))
     replies.attached(1000, 0.0)
@@ -517,7 +515,7 @@ def test_a_reply_that_goes_on_goes_on_behind_it() -> None:
     assert found[-1] == wire.ReplyItemDone(0)
 
 
-def test_what_was_handed_over_long_ago_is_not_kept_and_what_is_kept_is_bounded() -> None:
+def test_handed_over_audio_is_dropped_and_the_rest_is_bounded() -> None:
     replies = made(PLENTY)
     reply, _ = replies.begin("a", "resp_1", 0)
     for _ in range(30):
@@ -529,18 +527,18 @@ def test_what_was_handed_over_long_ago_is_not_kept_and_what_is_kept_is_bounded()
     assert replies._retained_bytes == 0
 
 
-def test_a_barge_in_without_an_answer_is_asked_again_of_what_the_dispatcher_before_had_handed_over() -> None:
+def test_an_unanswered_flush_is_repeated_for_handed_over_audio() -> None:
     replies = made(PLENTY)
     heard_out, cut, never_handed = (speak(replies, name, noise(1000)) for name in "abc")
     replies.playout(played(ItemHeard(1, 800), queued=(ItemHeard(1, 2400),)))
-    assert heard_out.whole
+    assert heard_out.fully_heard
     replies.flush()
     newer = speak(replies, "d", noise(100))
     spoken, playout, flushes = replies.attached(PLENTY, 0.1)
     assert spoken == [cut, never_handed, newer]
     assert playout.queued == (ItemHeard(1, 2400),)
     assert flushes == [wire.Flush(1)]
-    # Of what was cut nothing is sent again.
+    # Audio of truncated replies is not sent again.
     again = replies.send()
     assert {record.item_index for record in again if isinstance(record, wire.ReplyAudio)} == {newer.index}
     assert replies.heard(wire.Heard(1, (ItemHeard(1, 1600),))) == [cut, never_handed]

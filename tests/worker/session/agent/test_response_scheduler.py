@@ -21,14 +21,14 @@ SAY = {"type": "response.create", "response": {"instructions": "Say this."}}
 
 
 def owed(scheduler: ResponseScheduler, kind: AnswerKind = AnswerKind.TOOL, now_seconds: float = NOW) -> Answer:
-    """An answer that is owed, without words of its own unless it is a saying."""
+    """Return an owed answer, without a given text unless it is a `say`."""
     answer = Answer(kind, now_seconds, [SAY] if kind is AnswerKind.SAY else [])
     assert scheduler.owe(answer) is None
     return answer
 
 
 def due(scheduler: ResponseScheduler, now_seconds: float = NOW) -> Request | None:
-    """The request that is due while the caller is silent."""
+    """Return the request that is due while the caller is silent."""
     return scheduler.next_request(now_seconds, caller_speaks=False)
 
 
@@ -41,14 +41,14 @@ def ask(scheduler: ResponseScheduler, now_seconds: float = NOW) -> Request:
 
 
 def requested() -> tuple[ResponseScheduler, Answer, Request]:
-    """A scheduler whose request has no response yet."""
+    """Return a scheduler whose request has no response yet."""
     scheduler = ResponseScheduler()
     answer = owed(scheduler)
     return scheduler, answer, ask(scheduler)
 
 
 def active() -> tuple[ResponseScheduler, Answer, Response]:
-    """A scheduler with a response under way."""
+    """Return a scheduler with a response under way."""
     scheduler, answer, _ = requested()
     return scheduler, answer, scheduler.created("resp_1", NOW)
 
@@ -274,7 +274,7 @@ class TestLateResponses:
         assert scheduler.state is SchedulerState.IDLE
         assert due(scheduler, NOW + 12) is None
         # The refusal has shown that the repeat brings no response.
-        assert not scheduler.created("resp_2", NOW + 20).is_cut
+        assert not scheduler.created("resp_2", NOW + 20).is_cancelled
 
     def test_a_repeat_refused_first_keeps_the_first_alive(self) -> None:
         scheduler, answer, _ = requested()
@@ -307,16 +307,16 @@ class TestLateResponses:
         scheduler.heard(first)
         scheduler.over("resp_1")
         # The API took the repeat, too.
-        assert not first.is_cut
-        assert scheduler.created("resp_2", NOW + 12).is_cut
+        assert not first.is_cancelled
+        assert scheduler.created("resp_2", NOW + 12).is_cancelled
         scheduler.over("resp_2")
-        assert not scheduler.created("resp_3", NOW + 20).is_cut
+        assert not scheduler.created("resp_3", NOW + 20).is_cancelled
 
     def test_a_late_response_to_an_answered_request_is_cut(self) -> None:
         scheduler, answer, _ = requested()
         scheduler.unanswered()
         scheduler.settle([answer])
-        assert scheduler.created("resp_1", NOW + 11).is_cut
+        assert scheduler.created("resp_1", NOW + 11).is_cancelled
 
     def test_a_turn_forgets_surplus_responses(self) -> None:
         scheduler, _, _ = requested()
@@ -326,7 +326,7 @@ class TestLateResponses:
         scheduler.over("resp_1")
         scheduler.turn(Answer(AnswerKind.TURN, NOW + 12))
         scheduler.heard(scheduler.created("resp_2", NOW + 12))
-        assert not scheduler.created("resp_3", NOW + 13).is_cut
+        assert not scheduler.created("resp_3", NOW + 13).is_cancelled
 
     def test_a_response_that_answers_something_is_not_cut(self) -> None:
         scheduler, _, _ = requested()
@@ -336,7 +336,7 @@ class TestLateResponses:
         scheduler.over("resp_1")
         later = owed(scheduler)
         response = scheduler.created("resp_2", NOW + 12)
-        assert not response.is_cut
+        assert not response.is_cancelled
         assert response.answers == [later]
 
     def test_unanswered_requests_are_bounded(self) -> None:
@@ -350,7 +350,7 @@ class TestLateResponses:
     def test_an_unwanted_request_brings_a_cut_response(self) -> None:
         scheduler, _, request = requested()
         request.is_unwanted = True
-        assert scheduler.created("resp_1", NOW).is_cut
+        assert scheduler.created("resp_1", NOW).is_cancelled
 
 
 class TestRefusals:

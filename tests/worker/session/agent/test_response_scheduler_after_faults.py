@@ -95,7 +95,7 @@ class World:
             self.obey()
 
     def obey(self) -> None:
-        """Do what the session wants done."""
+        """Carry out the session's actions."""
         rounds = 0
         while self.session.actions:
             rounds += 1

@@ -44,7 +44,7 @@ class UnreliableApi(Api):
     # Time
 
     def run(self, seconds: float) -> list[Did]:
-        """Let time pass, and do what is due."""
+        """Let time pass, and do the due events."""
         before = len(self.did)
         for _ in range(round(seconds / TICK_SECONDS)):
             super().run(TICK_SECONDS)
@@ -62,7 +62,7 @@ class UnreliableApi(Api):
     # What the session sends
 
     def receive(self, event: dict[str, Any]) -> list[Did]:
-        """An event for the API."""
+        """Return an event for the API."""
         match event["type"]:
             case "response.create":
                 self.requests.append((self.driver.now, event))
@@ -96,7 +96,7 @@ class UnreliableApi(Api):
     # Responses
 
     def begin(self, request: dict[str, Any] | None) -> list[Did]:
-        """A response begins; how it goes on is drawn."""
+        """Begin a response, and draw its further events."""
         response_id = self._active = self.new_response()
         self._active_item = None
         instructions = (request or {}).get("response", {}).get("instructions", "")
@@ -173,7 +173,7 @@ class UnreliableApi(Api):
     # What the caller and others do
 
     def caller_turn(self, item_id: str) -> None:
-        """The caller's turn: the API cancels the response under way, and begins another."""
+        """Send the caller's turn: the API cancels the active response, and begins another."""
         self.event(api.speech_started(item_id))
         self.saw(self._end("cancelled", {"type": "cancelled", "reason": "turn_detected"}))
         self.event(

@@ -31,7 +31,7 @@ def _speech() -> bytes:
 
 
 def _voice(pcm: bytes) -> bytes:
-    """The parts of speech that are louder than -35 dBFS."""
+    """Return the parts of speech that are louder than -35 dBFS."""
     samples = np.frombuffer(pcm, "<i2")
     frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
     rms = np.sqrt(np.mean(frames.astype(float) ** 2, axis=1))
@@ -78,14 +78,14 @@ class Line:
 
 
 def speaking(silence_seconds: float = SILENCE_SECONDS) -> Line:
-    """A line whose speech the API has heard begin."""
+    """Return a line whose speech the API has heard begin."""
     line = Line(silence_seconds)
     line.watch.began(line.now)
     return line
 
 
 def alone() -> Line:
-    """A line whose speech was ended here, and whose API still hears it."""
+    """Return a line whose turn was ended here, while the API still reports speech."""
     line = speaking()
     assert line.silence(SILENCE_SECONDS + 0.1) is not None
     assert line.watch.state is WatchState.ALONE

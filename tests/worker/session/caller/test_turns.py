@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from worker.session.caller.turns import MAX_OPEN_TURNS, MAX_RUNS, CallerTurns
 
 
-def test_a_session_that_began_with_the_call_counts_as_the_call_does() -> None:
+def test_positions_equal_the_calls_if_the_session_began_with_it() -> None:
     turns = CallerTurns()
     turns.appended(0, 8000)
     turns.stopped("a", 600)
@@ -25,7 +25,7 @@ def test_a_session_that_began_later_is_that_far_behind() -> None:
     assert turns.text_stored("a") == ("a", 16_000 + 4800)
 
 
-def test_what_was_dropped_before_a_turn_ended_counts_and_what_was_dropped_after_it_does_not() -> None:
+def test_only_gaps_before_a_turns_end_move_its_position() -> None:
     turns = CallerTurns()
     turns.appended(0, 8000)
     turns.appended(80_000, 8000)  # nine seconds were dropped

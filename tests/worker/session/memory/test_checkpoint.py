@@ -41,7 +41,7 @@ def test_a_memory_ends_with_go_and_is_whole_then() -> None:
         items=items,
         replies=replies,
         audio=[(0, pcm), (256, pcm)],
-        orders=frozenset({"call_1"}),
+        known_commands=frozenset({"call_1"}),
         digits="12",
         speaking=True,
         running=frozenset({"call_7"}),

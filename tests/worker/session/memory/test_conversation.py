@@ -1,4 +1,4 @@
-"""Items in conversation order; transcripts in that order, once each, and only what was heard."""
+"""Items in conversation order; transcripts in that order, once each, with the heard part alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def due(conversation: Conversation, now: float = 0.0) -> list[str]:
 # Order
 
 
-def test_an_item_goes_behind_the_one_before_it_and_not_where_it_arrived() -> None:
+def test_an_item_follows_its_previous_item_id() -> None:
     conversation = Conversation()
     for item_id, previous in (("a", None), ("c", "a"), ("b", "a"), ("d", "c")):
         caller(conversation, item_id, previous)
@@ -119,7 +119,7 @@ def test_what_nobody_spoke_is_passed_over() -> None:
     assert due(conversation) == ["a"]
 
 
-def test_transcripts_that_come_in_the_wrong_order_go_out_in_the_right_one() -> None:
+def test_transcripts_are_sent_in_conversation_order() -> None:
     conversation = Conversation()
     first, second = caller(conversation, "a"), caller(conversation, "b", "a")
     said(second, "two")
@@ -128,7 +128,7 @@ def test_transcripts_that_come_in_the_wrong_order_go_out_in_the_right_one() -> N
     assert due(conversation) == ["a", "b"]
 
 
-def test_a_reply_waits_for_the_turn_that_it_answers_and_not_longer_than_three_seconds() -> None:
+def test_a_reply_waits_at_most_3_s_for_the_turns_transcript() -> None:
     conversation = Conversation()
     caller(conversation, "question", at=10.0)
     said(agent(conversation, "answer", "question"), "yes", 1.0)
@@ -154,7 +154,7 @@ def test_a_late_transcript_that_nothing_overtook_still_goes_out() -> None:
     assert due(conversation, 61.0) == ["question"]
 
 
-def test_one_that_never_comes_does_not_shorten_the_wait_of_the_next() -> None:
+def test_a_missing_transcript_does_not_shorten_the_next_wait() -> None:
     conversation = Conversation()
     caller(conversation, "a", at=0.0)
     caller(conversation, "b", "a", at=2.0)
@@ -163,7 +163,7 @@ def test_one_that_never_comes_does_not_shorten_the_wait_of_the_next() -> None:
     assert due(conversation, 5.0) == ["c"]
 
 
-def test_a_reply_that_is_still_playing_holds_up_what_was_said_after_it() -> None:
+def test_a_playing_reply_delays_later_transcripts() -> None:
     conversation = Conversation()
     reply = agent(conversation, "reply")
     reply.text, reply.text_done = "one two", True

@@ -1,4 +1,4 @@
-"""A conversation is brought to a session that does not know it, and kept right there."""
+"""Replay of a conversation to a session that does not have it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.session.memory.replay import MAX_ID_CHARS, Replay
 
 
 class Told:
-    """A session's replay, and what it was told."""
+    """Replay of one session, with its events."""
 
     def __init__(self, audio_format: str = "pcmu") -> None:
         self.conversation = Conversation()
@@ -26,7 +26,7 @@ class Told:
         self.replay = Replay(self.conversation, self.outbox, for_format(audio_format).uplink)
 
     def item(self, item_id: str, role: Role | None = None, text: str = "", **fields: Any) -> Item:
-        """One more item, behind all others."""
+        """Return one more item, behind all others."""
         last = self.conversation.last()
         item = self.conversation.insert(item_id, role, last.item_id if last is not None else None)
         item.text, item.text_done = text, True
@@ -35,8 +35,8 @@ class Told:
             setattr(item, name, value)
         return item
 
-    def bring(self, audio: list[tuple[int, bytes]] | None = None) -> list[dict[str, Any]]:
-        self.replay.bring(audio or [])
+    def synchronize(self, audio: list[tuple[int, bytes]] | None = None) -> list[dict[str, Any]]:
+        self.replay.synchronize(audio or [])
         return self.take()
 
     def take(self) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ class Told:
 
 
 def created(event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(where it goes, what it is) of `conversation.item.create`."""
+    """Return (previous item, item) of `conversation.item.create`."""
     assert event["type"] == "conversation.item.create"
     return event.get("previous_item_id", "at the end"), event["item"]
 
@@ -65,7 +65,7 @@ def test_items_are_brought_in_order_each_at_the_end() -> None:
     told.item("c", kind=ItemKind.FUNCTION_CALL, call_id="call_1", name="weather", text='{"city":"Rome"}')
     told.item("d", kind=ItemKind.FUNCTION_CALL_OUTPUT, call_id="call_1", text="sunny")
     told.item("e", text="[The caller pressed these keys on the telephone: 1]")
-    assert [created(event) for event in told.bring()] == [
+    assert [created(event) for event in told.synchronize()] == [
         ("at the end", message("a", "assistant", "output_text", "Hello.")),
         ("at the end", message("b", "user", "input_text", "What is the weather?")),
         (
@@ -84,7 +84,7 @@ def test_items_are_brought_in_order_each_at_the_end() -> None:
             message("e", "user", "input_text", "[The caller pressed these keys on the telephone: 1]"),
         ),
     ]
-    assert told.bring() == []
+    assert told.synchronize() == []
 
 
 def test_of_a_reply_only_what_was_heard_is_brought() -> None:
@@ -92,7 +92,7 @@ def test_of_a_reply_only_what_was_heard_is_brought() -> None:
     told.item("a", Role.AGENT, "one two three four", heard_share=0.5)
     told.item("b", Role.AGENT, "one two three four", heard_share=0.1)
     told.item("c", Role.AGENT, "one two three four", heard_share=None)
-    assert [created(event)[1] for event in told.bring()] == [
+    assert [created(event)[1] for event in told.synchronize()] == [
         message("a", "assistant", "output_text", "one two"),
         # It is playing still, and is cut when that is known to be necessary.
         message("c", "assistant", "output_text", "one two three four"),
@@ -104,7 +104,7 @@ def test_a_turn_without_text_is_brought_as_sound() -> None:
     pcm = sound(16_000)
     told.item("a", Role.USER, span=(1000, 5000))
     told.item("b", Role.AGENT, "Yes.")
-    (first, second) = told.bring([(0, pcm[:8000]), (4000, pcm[8000:])])
+    (first, second) = told.synchronize([(0, pcm[:8000]), (4000, pcm[8000:])])
     codes = g711.encode_ulaw(pcm)[1000:5000]
     assert created(first)[1] == message("a", "user", "input_audio", base64.b64encode(codes).decode())
     assert created(second)[1]["id"] == "b"
@@ -119,17 +119,17 @@ def test_a_session_that_speaks_another_format_gets_that() -> None:
     told = Told("pcm")
     codes = g711.encode_ulaw(sound(1600))
     told.item("a", Role.USER, sound=codes)
-    ((_, item),) = (created(event) for event in told.bring())
+    ((_, item),) = (created(event) for event in told.synchronize())
     pcm = base64.b64decode(item["content"][0]["audio"])
     assert len(pcm) == 3 * 1600
 
 
 @pytest.mark.parametrize("fields", [{}, {"span": (0, 800)}])
-def test_a_turn_of_which_there_is_neither_text_nor_sound_is_left_out(fields: dict[str, Any]) -> None:
+def test_a_turn_without_text_and_sound_is_left_out(fields: dict[str, Any]) -> None:
     told = Told()
     told.item("a", Role.USER, **fields)
     told.item("b", Role.AGENT, "Yes.")
-    assert [created(event)[1]["id"] for event in told.bring()] == ["b"]
+    assert [created(event)[1]["id"] for event in told.synchronize()] == ["b"]
 
 
 def test_an_item_that_changed_is_put_there_again_in_its_place() -> None:
@@ -137,9 +137,9 @@ def test_an_item_that_changed_is_put_there_again_in_its_place() -> None:
     told.item("a", Role.AGENT, "Hello.")
     middle = told.item("b", Role.AGENT, "one two three four")
     told.item("c", Role.USER, "Stop.")
-    told.bring()
+    told.synchronize()
     middle.heard_share = 0.5
-    delete, again = told.bring()
+    delete, again = told.synchronize()
     assert delete == {"type": "conversation.item.delete", "item_id": "b"}
     assert created(again) == ("a", message("b", "assistant", "output_text", "one two"))
 
@@ -147,23 +147,23 @@ def test_an_item_that_changed_is_put_there_again_in_its_place() -> None:
 def test_so_is_one_that_is_new_in_the_middle_or_at_the_beginning() -> None:
     told = Told()
     told.item("b", Role.USER, "Hello?")
-    told.bring()
+    told.synchronize()
     told.conversation.insert("c", Role.USER, "b").text = "Are you there?"
-    assert created(told.bring()[0])[0] == "at the end"
+    assert created(told.synchronize()[0])[0] == "at the end"
     told.conversation.insert("b2", Role.USER, "b").text = "Hm."
-    assert created(told.bring()[0])[0] == "b"
+    assert created(told.synchronize()[0])[0] == "b"
     told.conversation._order.insert(0, "a")
     told.conversation._items["a"] = Item("a", Role.USER, "First.")
-    assert created(told.bring()[0])[0] == "root"
+    assert created(told.synchronize()[0])[0] == "root"
 
 
 def test_one_that_is_gone_is_deleted() -> None:
     told = Told()
     told.item("a", Role.AGENT, "Hello.")
     told.item("b", Role.USER, "Hello?")
-    told.bring()
+    told.synchronize()
     told.conversation.remove("a")
-    assert told.bring() == [{"type": "conversation.item.delete", "item_id": "a"}]
+    assert told.synchronize() == [{"type": "conversation.item.delete", "item_id": "a"}]
 
 
 def test_what_the_session_made_itself_is_left_alone() -> None:
@@ -171,7 +171,7 @@ def test_what_the_session_made_itself_is_left_alone() -> None:
     told.item("a", Role.USER, "Hello?")
     told.replay.made("a")
     told.item("b", Role.AGENT, "Yes.")
-    assert [created(event)[1]["id"] for event in told.bring()] == ["b"]
+    assert [created(event)[1]["id"] for event in told.synchronize()] == ["b"]
     assert not told.replay.knows("a")
     assert told.replay.knows("b")
 
@@ -180,7 +180,7 @@ def test_a_reply_that_is_cut_afterwards_is_rewritten() -> None:
     told = Told()
     told.item("a", Role.AGENT, "one two three four")
     told.item("b", Role.USER, "Stop.")
-    told.bring()
+    told.synchronize()
     item = told.conversation.get("a")
     assert item is not None
     item.heard_share = 0.5
@@ -192,7 +192,7 @@ def test_a_reply_that_is_cut_afterwards_is_rewritten() -> None:
     item.heard_share = 0.0
     told.replay.rewrite(item)
     assert [event["type"] for event in told.take()] == ["conversation.item.delete"]
-    assert told.bring() == []
+    assert told.synchronize() == []
 
 
 def test_reply_that_is_cut_afterwards_stays_behind_its_turn() -> None:
@@ -201,10 +201,10 @@ def test_reply_that_is_cut_afterwards_stays_behind_its_turn() -> None:
     told.item("without text", Role.USER, "")
     item = told.item("b", Role.AGENT, "one two three four")
     told.item("c", Role.USER, "Stop.")
-    told.bring()
+    told.synchronize()
     item.heard_share = 0.5
     told.replay.rewrite(item)
-    # An item that the session was not given is no place.
+    # An item that the session lacks is not a predecessor.
     assert created(told.take()[1]) == ("a", message("b", "assistant", "output_text", "one two"))
 
 
@@ -221,53 +221,53 @@ def test_an_item_of_ours_is_behind_all_others() -> None:
 def test_its_echo_is_known() -> None:
     told = Told()
     told.item("a", Role.USER, "Hello?")
-    told.bring()
-    assert told.replay.brought("a")
-    assert not told.replay.brought("b")
+    told.synchronize()
+    assert told.replay.has_replayed("a")
+    assert not told.replay.has_replayed("b")
 
 
-def test_ids_that_are_too_long_for_the_api_are_replaced_always_by_the_same() -> None:
+def test_an_id_too_long_for_the_api_gets_a_stable_replacement() -> None:
     told = Told()
     long = "an_item_of_another_service_" + "x" * 40
     told.item(long, Role.AGENT, "one two three four")
     told.item("b", Role.USER, "Stop.")
-    first = created(told.bring()[0])[1]["id"]
+    first = created(told.synchronize()[0])[1]["id"]
     assert len(first) <= MAX_ID_CHARS
     assert first.startswith("avr_")
-    assert told.replay.brought(first)
+    assert told.replay.has_replayed(first)
     item = told.conversation.get(long)
     assert item is not None
     item.heard_share = 0.5
-    delete, again = told.bring()
+    delete, again = told.synchronize()
     assert delete["item_id"] == first
     assert created(again)[1]["id"] == first
     # What follows it is put behind it.
     told.conversation.insert("c", Role.USER, long).text = "Hm."
-    assert created(told.bring()[0])[0] == first
+    assert created(told.synchronize()[0])[0] == first
 
 
 def test_two_of_them_are_not_taken_for_each_other() -> None:
     told = Told()
     told.item("x" * 40 + "1", Role.USER, "One.")
     told.item("x" * 40 + "2", Role.USER, "Two.")
-    ids = [created(event)[1]["id"] for event in told.bring()]
+    ids = [created(event)[1]["id"] for event in told.synchronize()]
     assert len(set(ids)) == 2
 
 
-def test_what_follows_in_the_session_follows_in_the_call_what_the_session_does_not_have() -> None:
+def test_a_predecessor_in_the_call_may_be_missing_upstream() -> None:
     told = Told()
     told.item("a", Role.USER, "Hello?")
     told.item("b", Role.AGENT, "one two", heard_share=0.0)
     told.item("c", Role.USER)
-    told.bring()
-    # b and c are not there: what the session puts behind a is behind them.
-    assert told.replay.behind("a") == "c"
-    assert told.replay.behind(None) is None
-    assert told.replay.behind("nobody knows") == "nobody knows"
+    told.synchronize()
+    # The session lacks b and c, so a new item after a follows c in the call.
+    assert told.replay.predecessor("a") == "c"
+    assert told.replay.predecessor(None) is None
+    assert told.replay.predecessor("nobody knows") == "nobody knows"
     told.item("d", Role.USER, "Yes.")
     told.replay.made("d")
-    assert told.replay.behind("a") == "c"
-    assert told.replay.behind("d") == "d"
+    assert told.replay.predecessor("a") == "c"
+    assert told.replay.predecessor("d") == "d"
 
 
 @pytest.mark.parametrize("outputs", [[], ["one"], ["two", "one"], ["one", "two"]])
@@ -278,7 +278,7 @@ def test_calls_and_outputs_leave_a_long_conversation_in_pairs(outputs: list[str]
         told.item(f"call {call_id}", kind=ItemKind.FUNCTION_CALL, call_id=call_id, name="look_up", text="{}")
     for call_id in outputs:
         told.item(f"output {call_id}", kind=ItemKind.FUNCTION_CALL_OUTPUT, call_id=call_id, text="found")
-    told.bring()
+    told.synchronize()
     assert told.replay.shorten() > 0
     left = [item for item in told.conversation if not item.left_out]
     calls = {item.call_id for item in left if item.kind is ItemKind.FUNCTION_CALL}
@@ -299,4 +299,4 @@ def test_a_system_message_is_one_in_each_session() -> None:
     again = Item.from_record("avr_1_1", item.to_record())
     assert again.by_system
     second.item("avr_1_2", text=again.text, by_system=again.by_system)
-    assert [event["item"]["role"] for event in second.bring()] == ["system"]
+    assert [event["item"]["role"] for event in second.synchronize()] == ["system"]
