@@ -25,6 +25,9 @@ _MOVES: Final = {wire.Reason.DRAIN.value, wire.Reason.ROLLOVER.value}
 class CallFacts:
     """Facts of one call, counted at this dispatcher and at earlier ones.
 
+    The copy in Redis is about a second old. What a dispatcher counted in its last second, before it died, is lost;
+    the figures of sessions are not, because the worker has them, too.
+
     Attributes:
         record_id: id of the call's record.
         recording: files of the call's recording, in order.
