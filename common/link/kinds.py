@@ -47,6 +47,9 @@ class Kind(IntEnum):
     RELEASE = 37
     RELEASED = 38
     AWAITING = 39
+    COLLECT = 41
+    COLLECTING = 42
+    SECRET_KEY = 43
     # From 64 on: records of the link itself, before it is up.
     PROOF = 64
 

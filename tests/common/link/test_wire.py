@@ -67,6 +67,9 @@ KINDS = {
     "RELEASE": 37,
     "RELEASED": 38,
     "AWAITING": 39,
+    "COLLECT": 41,
+    "COLLECTING": 42,
+    "SECRET_KEY": 43,
     "PROOF": 64,
 }
 
@@ -115,6 +118,9 @@ RECORDS: list[Control] = [
     wire.Release(30.0),
     wire.Released("dropped", "the connection was lost"),
     wire.Awaiting(True),
+    wire.Collect(7, on=True, seconds=60.0),
+    wire.Collecting(7),
+    wire.SecretKey(7, "5"),
     wire.Command(4, "uuid", "say", {"text": "hello"}),
     wire.Result(4, 200, {"said": True}),
     wire.Event(4, {"type": "transcript"}),
