@@ -19,6 +19,7 @@ from worker.session.agent.function_calls import FunctionCalls
 from worker.session.agent.response_scheduler import SchedulerState
 from worker.session.caller.caller_audio import CallerAudio
 from worker.session.caller.digits import DigitEntry
+from worker.session.caller.secret_entry import EntryLimits, SecretEntry
 from worker.session.caller.silence_clock import SilenceClock
 from worker.session.memory.conversation import Conversation
 from worker.session.memory.replay import Replay
@@ -67,6 +68,7 @@ class SessionParts:
         calls: the model's function calls.
         updates: the `session.update` events.
         digits: the keys that are not part of the conversation yet.
+        secret_entry: the keys that a tool asks for, and that are no part of the conversation.
         silence: how long nobody has spoken.
         log: bound to the call.
     """
@@ -86,6 +88,7 @@ class SessionParts:
         self.out = ActionQueue(uuid)
         self.silence = SilenceClock(now_seconds)
         self.digits = DigitEntry(config.digits_seconds)
+        self.secret_entry = SecretEntry(EntryLimits())
         self.conversation = Conversation()
         self.audio = CallerAudio(audio_format.uplink(), vad, config.local_prefix_ms)
         self.audio.input_muted = config.welcome is not None and not config.welcome_interruptible

@@ -32,6 +32,7 @@ class ResponseEvents:
         parts = self._parts
         response_id = checked_id(event["response"]["id"])
         talks_over = parts.memory_writer.speaking and parts.updates.interrupt_response
+        talks_over |= parts.secret_entry.is_on
         metadata = event["response"].get("metadata")
         request_id = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
         parts.answers.created(response_id, now_seconds, request_id=str(request_id or ""), talks_over=talks_over)

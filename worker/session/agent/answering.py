@@ -59,6 +59,8 @@ CONTINUE_NOTE: Final = (
 )
 SAY_NOTE: Final = "[Say the following text to the caller next, word for word, before anything else: "
 MAX_TOKENS_REASON: Final = "max_output_tokens"
+_NOT_CONTINUED: Final = (AnswerKind.CONTINUATION, AnswerKind.PROMPT)
+_WITHOUT_APOLOGY: Final = (AnswerKind.SAY, AnswerKind.PROMPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,10 @@ class Answering:
             Answer(AnswerKind.TURN, since_seconds, api_until_seconds=until_seconds, api_answers=api_answers)
         )
 
-    def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
+    def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> Answer:
         """Have the agent say this word for word."""
         self.owe(kind, now_seconds, self._config.dialect.welcome(text, interruptible=interruptible), text=text)
+        return self.responses.owed[-1]
 
     def leave_sayings(self) -> None:
         """Put sayings that are still owed into the conversation: the next session answers that."""
@@ -200,12 +203,13 @@ class Answering:
             response_id: of the response.
             now_seconds: the time.
             request_id: of the request, if the response's metadata names it.
-            talks_over: the caller is speaking.
+            talks_over: the caller is speaking, or is being asked for keys.
         """
         response = self.responses.created(response_id, now_seconds, request_id=request_id)
         # A response that was requested before the caller began to speak would talk over the caller, and the API
         # cancels none that began after the speech. Keys are answered all the same.
-        answers_keys = any(answer.kind is AnswerKind.KEYS for answer in response.answers)
+        # So is the prompt of a tool that asks for keys.
+        answers_keys = any(answer.kind in (AnswerKind.KEYS, AnswerKind.PROMPT) for answer in response.answers)
         if response.is_cut or (talks_over and not answers_keys):
             response.is_cut = True
             self._agent.cancel(response_id)
@@ -343,7 +347,7 @@ class Answering:
 
     def _continue(self, response: Response, ending: Ending, now_seconds: float) -> None:
         """Part of a reply was heard: the model is asked once to go on."""
-        continued = any(answer.kind is AnswerKind.CONTINUATION for answer in response.answers)
+        continued = any(answer.kind in _NOT_CONTINUED for answer in response.answers)
         if response.has_called or continued:
             return
         self._log.warning("reply failed in part, and is continued", status=ending.status, reason=ending.detail)
@@ -421,16 +425,14 @@ class Answering:
         if self._failed_turns >= MAX_FAILED_TURNS:
             why = ending.detail or ending.reason.value
             self._lose_hope(f"{self._failed_turns} answers in a row failed: {why}")
-        elif not self.lost_hope and any(answer.kind is not AnswerKind.SAY for answer in answers):
+        elif not self.lost_hope and any(answer.kind not in _WITHOUT_APOLOGY for answer in answers):
             self.say(AnswerKind.APOLOGY, self._config.answer_failed_text, now_seconds)
 
     def _count_wait(self, now_seconds: float, *, caller_speaks: bool) -> None:
         """Add up how long the caller waits in silence; keys are waited for while a line is noisy, too."""
         passed_seconds = 0.0 if self._looked_seconds is None else now_seconds - self._looked_seconds
         self._looked_seconds = now_seconds
-        owed = self.responses.owed
-        if caller_speaks:
-            owed = [answer for answer in owed if answer.kind is AnswerKind.KEYS]
+        owed = self.responses.wanted(caller_speaks=caller_speaks)
         if owed and not self._is_answering:
             self._waited_seconds += passed_seconds
             self._give_up_late()
