@@ -58,7 +58,9 @@ class KeyRequest:
             raise ValueError(f"timeout must be a number of seconds up to {MAX_TIMEOUT_SECONDS:g}")
         if not math.isfinite(timeout_seconds) or not 0 < timeout_seconds <= MAX_TIMEOUT_SECONDS:
             raise ValueError(f"timeout must be above 0 s and at most {MAX_TIMEOUT_SECONDS:g} s")
-        return cls(prompt.strip(), count, float(timeout_seconds))
+        # A lone surrogate, which JavaScript may send, cannot be sent to the API.
+        said = prompt.strip().encode(errors="replace").decode()
+        return cls(said, count, float(timeout_seconds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from common.observe import metrics
 from common.observe.metrics import WorkerMetrics
 from common.observe.tool_outcome import ToolOutcome
+from worker.tools.key_requests import KeyRequests
 from worker.tools.tool_set import ToolSet
 
 # Maximum number of tools that one call runs at the same time; further function calls are refused.
@@ -22,6 +23,7 @@ class RunningTools:
 
     Attributes:
         tasks: the running tools, by the call id of the model's function call.
+        keys: the requests of these tools for the caller's keys.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class RunningTools:
         metadata: Mapping[str, str],
         measured: WorkerMetrics,
         done: Callable[[str, str, bool], None],
+        keys: KeyRequests,
     ) -> None:
         """Begin without running tools.
 
@@ -38,12 +41,14 @@ class RunningTools:
             metadata: the call's metadata.
             measured: counts the outcomes.
             done: receives the model's call id, the tool's output, and whether the tool was interrupted.
+            keys: of the caller, for which tools may ask.
         """
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._uuid = uuid
         self._metadata = dict(metadata)
         self._measured = measured
         self._done = done
+        self.keys = keys
         self._successor: RunningTools | None = None
         self._outputs: dict[str, tuple[str, bool]] = {}
 
@@ -75,6 +80,7 @@ class RunningTools:
         outputs, self._outputs = self._outputs, {}
         for call_id, (output, lost) in outputs.items():
             self._ended(call_id, output, lost=lost)
+        self.keys.hand_over(successor.keys)
         return list(tasks)
 
     def cancel(self) -> None:
@@ -84,7 +90,7 @@ class RunningTools:
 
     async def _run(self, tool_set: ToolSet, call_id: str, name: str, arguments: str) -> None:
         began = time.monotonic()
-        result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
+        result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata, keys=self.keys)
         # A name that the model made up must not become a label of the metric.
         known = metrics.OTHER if result.outcome is ToolOutcome.UNKNOWN_TOOL else name
         self._measured.tool(known).ended(result.outcome.label, time.monotonic() - began)
