@@ -216,13 +216,24 @@ class SimulatedCall:
             timeout_seconds=seconds_to_say + _STALL_TIMEOUT_SECONDS,
         )
 
-    async def press(self, digits: str) -> None:
+    async def press(self, digits: str, *, audible: bool = False) -> None:
         """Press keys one after the other, beside speech, and return when they have been sent.
+
+        Args:
+            digits: the keys.
+            audible: their tones are in the caller's audio, too, after earlier speech.
 
         Raises:
             CallError: the call ended first.
             ValueError: a key does not exist on telephones.
         """
+        if audible:
+            end = self.microphone.press_audibly(digits)
+            await self.wait_for(
+                lambda call: call.microphone.said_bytes >= end,
+                timeout_seconds=len(digits) + _STALL_TIMEOUT_SECONDS,
+            )
+            return
         self.microphone.press(digits)
         await self.wait_for(
             lambda call: not call.microphone.has_digits, timeout_seconds=len(digits) + _STALL_TIMEOUT_SECONDS

@@ -145,7 +145,13 @@ async def test_plain_function_that_returns_the_coroutine_may_ask(
 
 async def test_two_calls_get_each_their_own_keys(open_tool_registry: OpenRegistry, tools_dir: ToolsDir) -> None:
     tools_dir.write(
-        "echo.py", 'name = "echo"\nasync def handler(uuid, args):\n    return await digits("", 4, 9)\n'
+        "echo.py",
+        """
+        name = "echo"
+
+        async def handler(uuid, args):
+            return await digits("", 4, 9)
+        """,
     )
     tool_set = await (await open_tool_registry()).tool_set()
     numbers = [f"{number:04}" for number in range(20)]
