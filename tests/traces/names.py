@@ -25,6 +25,8 @@ NAMES: Final[dict[str, str]] = {
 
 FIELDS: Final[dict[str, str | None]] = {
     "Execute.command": "order",
+    "Open.collects": None,
+    "Opened.collecting": None,
 }
 """Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""
 
