@@ -357,7 +357,8 @@ class Call:
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks; meant to be called every 200 ms."""
-        self._mute.look(now_seconds)
+        if self._mute.look(now_seconds):
+            self._worker_side.confirm_collection(self.assignments.current)
         if self.state is not State.ENDED:
             self._playback.report(self.assignments.current, now_seconds)
             self._telephony.execute_due(self.assignments.current, now_seconds)

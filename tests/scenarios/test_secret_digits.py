@@ -241,6 +241,8 @@ async def test_lost_session_tells_the_tool_which_asks_again(start: Start) -> Non
     call, session = await service.asked()
     await call.press(FIRST, audible=True)
     session.drop()
+    # The caller goes on, and stops when the tool asks again.
+    await call.press(SECOND, audible=True)
     await prompted(call, 2)
     await call.press(DIGITS, audible=True)
     following = await service.simulator.wait_for_session(2)
@@ -264,5 +266,35 @@ async def test_dispatcher_that_takes_the_caller_over_has_no_keys(start: Start) -
     assert set(keys_of(session)) == {"5", "8"}
     assert SECOND not in written(session)
     assert "pressed these keys" not in written(session)
+    await service.is_clean(FIRST, SECOND)
+    await call.hang_up()
+
+
+async def test_tool_asks_again_at_the_dispatcher_that_takes_over(start: Start) -> None:
+    service = await start("ask.py", IN_PYTHON, dispatchers=2)
+    call, session = await service.asked()
+    await call.press(FIRST, audible=True)
+    await service.cluster.dispatchers[0].kill()
+    await call.press(SECOND, audible=True)
+    await prompted(call, 2)
+    await call.press(DIGITS, audible=True)
+    assert await output(session) == "accepted"
+    assert keys_of(session) == "5"
+    await service.is_clean(FIRST, SECOND)
+    await call.hang_up()
+
+
+async def test_killed_tool_process_ends_the_mute(start: Start) -> None:
+    service = await start("ask.py", IN_PYTHON)
+    call, session = await service.asked()
+    await call.press(FIRST, audible=True)
+    worker = await process_of(service.cluster, call)
+    for process in worker.family()[1:]:
+        process.kill()
+    await call.press(SECOND, audible=True)
+    assert "interrupted" in await output(session)
+    await eventually(lambda: _is_heard(call, session), PATIENCE_SECONDS)
+    assert set(keys_of(session)) == {"5", "8"}
+    assert SECOND not in written(session)
     await service.is_clean(FIRST, SECOND)
     await call.hang_up()

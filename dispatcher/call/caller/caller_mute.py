@@ -2,10 +2,12 @@
 
     OFF ──begin──▶ ON ──end──▶ TAIL ──no key for TAIL_SECONDS──▶ OFF
      │              └─abandoned, or session lost─▶ STRAY ──▶ OFF
-     └──taken over from another dispatcher───────────▲
+     └──taken over from another dispatcher───────────▲└──begin──▶ SETTLING ──▶ ON
 
 STRAY: the keys have no receiver any more, and the caller may still be pressing them. It ends when the session that
 follows is up and no key has come for STRAY_SECONDS, at the latest after MAX_STRAY_SECONDS.
+SETTLING: another collection waits until the caller has stopped, because these keys belong to the one before. It
+begins when no key has come for SETTLE_SECONDS, at the latest after MAX_SETTLING_SECONDS.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ TAIL_SECONDS: Final = 0.5
 MAX_TAIL_SECONDS: Final = 5.0
 STRAY_SECONDS: Final = 2.0
 MAX_STRAY_SECONDS: Final = 15.0
+SETTLE_SECONDS: Final = 1.0
+# The worker waits a little longer for COLLECTING (`worker/session/caller/secret_entry.py`).
+MAX_SETTLING_SECONDS: Final = 5.0
 # A collection never lasts longer, whatever its worker says.
 MAX_COLLECTION_SECONDS: Final = 300.0
 
@@ -32,6 +37,7 @@ class MuteState(Enum):
     ON = "on"
     TAIL = "tail"
     STRAY = "stray"
+    SETTLING = "settling"
 
 
 class MuteEvent(Enum):
@@ -59,9 +65,15 @@ TRANSITIONS: Final[dict[MuteState, dict[MuteEvent, MuteState]]] = {
         MuteEvent.TIME: MuteState.OFF,
     },
     MuteState.STRAY: {
-        MuteEvent.BEGIN: MuteState.ON,
+        MuteEvent.BEGIN: MuteState.SETTLING,
         MuteEvent.TAKE_OVER: MuteState.STRAY,
         MuteEvent.TIME: MuteState.OFF,
+    },
+    MuteState.SETTLING: {
+        MuteEvent.BEGIN: MuteState.SETTLING,
+        MuteEvent.ABANDON: MuteState.STRAY,
+        MuteEvent.TAKE_OVER: MuteState.STRAY,
+        MuteEvent.TIME: MuteState.ON,
     },
 }
 
@@ -76,7 +88,11 @@ class CallerMute:
     def __init__(self) -> None:
         self.state = MuteState.OFF
         self._number = 0
-        self._key_seconds = 0.0
+        self._collection_seconds = 0.0
+        self._is_confirmed = True
+        self._last_key_seconds = float("-inf")
+        # Since when no key has come, as far as the present state is concerned.
+        self._quiet_since_seconds = 0.0
         self._until_seconds = 0.0
         self._awaits_session = False
 
@@ -86,10 +102,23 @@ class CallerMute:
         return self.state is not MuteState.OFF
 
     def begin(self, number: int, seconds: float, now_seconds: float) -> None:
-        """Mute the caller for the collection of this number, for so many seconds at most."""
+        """Mute the caller for the collection of this number, for so many seconds at most; see `confirmation`."""
         self._enter(MuteEvent.BEGIN)
         self._number = number
-        self._until_seconds = now_seconds + min(seconds, MAX_COLLECTION_SECONDS)
+        self._collection_seconds = min(seconds, MAX_COLLECTION_SECONDS)
+        self._is_confirmed = False
+        if self.state is MuteState.SETTLING:
+            self._until_seconds = now_seconds + MAX_SETTLING_SECONDS
+        else:
+            self._until_seconds = now_seconds + self._collection_seconds
+        self.look(now_seconds)
+
+    def confirmation(self) -> int | None:
+        """Return the number of a collection that is on since this was last asked; None: there is none."""
+        if self.state is not MuteState.ON or self._is_confirmed:
+            return None
+        self._is_confirmed = True
+        return self._number
 
     def end(self, number: int, now_seconds: float, *, abandoned: bool) -> None:
         """End the collection of this number.
@@ -99,16 +128,16 @@ class CallerMute:
             now_seconds: when.
             abandoned: the caller may still be pressing keys.
         """
-        if self.state is not MuteState.ON or number != self._number:
+        if self.state not in (MuteState.ON, MuteState.SETTLING) or number != self._number:
             return
-        if abandoned:
+        if abandoned or self.state is MuteState.SETTLING:
             self._stray(MuteEvent.ABANDON, now_seconds, awaits_session=False)
         else:
             self._tail(MuteEvent.END, now_seconds)
 
     def session_lost(self, now_seconds: float) -> None:
         """Discard the keys that follow, because the session that collected them is gone."""
-        if self.state is MuteState.ON:
+        if self.state in (MuteState.ON, MuteState.SETTLING):
             self._stray(MuteEvent.ABANDON, now_seconds, awaits_session=True)
         elif self.state is MuteState.STRAY:
             self._awaits_session = True
@@ -116,6 +145,8 @@ class CallerMute:
     def taken_over(self, now_seconds: float) -> None:
         """Mute the caller because the session that this dispatcher attached to was collecting keys."""
         self._stray(MuteEvent.TAKE_OVER, now_seconds, awaits_session=True)
+        # The last key may have come to the other dispatcher a moment ago.
+        self._last_key_seconds = now_seconds
 
     def session_up(self) -> None:
         """Note that the session that follows is up."""
@@ -123,7 +154,7 @@ class CallerMute:
 
     def key(self, now_seconds: float) -> int:
         """Note a key; return the number of the collection that it belongs to, or 0 if the key is discarded."""
-        self._key_seconds = now_seconds
+        self._last_key_seconds = self._quiet_since_seconds = now_seconds
         return self._number if self.state is MuteState.ON else 0
 
     def look(self, now_seconds: float) -> bool:
@@ -135,22 +166,27 @@ class CallerMute:
             if is_late:
                 self._tail(MuteEvent.TIME, now_seconds)
             return True
+        if self.state is MuteState.SETTLING:
+            if is_late or now_seconds - self._last_key_seconds >= SETTLE_SECONDS:
+                self._enter(MuteEvent.TIME)
+                self._until_seconds = now_seconds + self._collection_seconds
+            return True
         is_tail = self.state is MuteState.TAIL
         quiet_seconds = TAIL_SECONDS if is_tail else STRAY_SECONDS
-        is_quiet = now_seconds - self._key_seconds >= quiet_seconds and not self._awaits_session
+        is_quiet = now_seconds - self._quiet_since_seconds >= quiet_seconds and not self._awaits_session
         if is_late or is_quiet:
             self._enter(MuteEvent.TIME)
         return self.is_on
 
     def _tail(self, event: MuteEvent, now_seconds: float) -> None:
         self._enter(event)
-        self._key_seconds = now_seconds
+        self._quiet_since_seconds = now_seconds
         self._until_seconds = now_seconds + MAX_TAIL_SECONDS
         self._awaits_session = False
 
     def _stray(self, event: MuteEvent, now_seconds: float, *, awaits_session: bool) -> None:
         self._enter(event)
-        self._key_seconds = now_seconds
+        self._quiet_since_seconds = now_seconds
         self._until_seconds = now_seconds + MAX_STRAY_SECONDS
         self._awaits_session = awaits_session
 

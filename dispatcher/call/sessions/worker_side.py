@@ -157,6 +157,12 @@ class WorkerSide:
         if assignment is not None and number:
             self._out.record(assignment, wire.SecretKey(number, digit))
 
+    def confirm_collection(self, assignment: Assignment | None) -> None:
+        """Tell the worker that the caller is muted, if its collection has begun."""
+        number = self.mute.confirmation()
+        if number is not None and assignment is not None:
+            self._out.record(assignment, wire.Collecting(number))
+
     def opened(self, assignment: Assignment, opened: wire.Opened, now_seconds: float) -> None:
         """Go on with a worker that has taken the call."""
         assignment.state = AssignmentState.TAKEN
@@ -263,7 +269,7 @@ class WorkerSide:
             self.mute.end(collect.number, now_seconds, abandoned=collect.abandoned)
             return
         self.mute.begin(collect.number, collect.seconds, now_seconds)
-        self._out.record(assignment, wire.Collecting(collect.number))
+        self.confirm_collection(assignment)
 
     def _send_waiting(self, assignment: Assignment | None) -> None:
         if assignment is not None:

@@ -7,7 +7,7 @@ import pytest
 from common.audio import g711
 from common.link import wire
 from dispatcher.call.actions import Action
-from dispatcher.call.caller.caller_mute import MAX_STRAY_SECONDS, STRAY_SECONDS, TAIL_SECONDS
+from dispatcher.call.caller.caller_mute import MAX_STRAY_SECONDS, SETTLE_SECONDS, STRAY_SECONDS, TAIL_SECONDS
 from simulator.avr import dtmf
 from tests.dispatcher.call_driver import FRAME_BYTES, CallDriver, to_worker
 from tests.goertzel import keys_in
@@ -155,6 +155,20 @@ def test_next_session_may_collect_at_once(driver: CallDriver) -> None:
     driver.record(wire.Ready())
     _begin(driver, 9)
     assert to_worker(driver.say(type="dtmf_digit", digit="5")) == [wire.SecretKey(9, "5")]
+
+
+def test_prompt_of_the_next_session_waits_for_stray_keys(driver: CallDriver) -> None:
+    driver.live(10**6)
+    _begin(driver)
+    _type(driver, "25")
+    driver.lose_worker()
+    driver.placed(epoch=2)
+    driver.record(wire.Opened(10**6))
+    driver.record(wire.Ready())
+    assert to_worker(driver.record(wire.Collect(9, on=True, seconds=60.0))) == []
+    assert to_worker(driver.say(type="dtmf_digit", digit="8")) == []
+    assert to_worker(driver.tick(SETTLE_SECONDS)) == [wire.Collecting(9)]
+    assert to_worker(driver.say(type="dtmf_digit", digit="2")) == [wire.SecretKey(9, "2")]
 
 
 def test_dispatcher_that_attaches_silences_what_it_has(driver: CallDriver) -> None:

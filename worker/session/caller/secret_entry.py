@@ -67,7 +67,7 @@ class EntryLimits:
     """
 
     waiting_seconds: float = 10.0
-    muting_seconds: float = 2.0
+    muting_seconds: float = 8.0
     prompting_seconds: float = 60.0
     entering_seconds: float = 180.0
 

@@ -4,8 +4,10 @@ import pytest
 
 from dispatcher.call.caller.caller_mute import (
     MAX_COLLECTION_SECONDS,
+    MAX_SETTLING_SECONDS,
     MAX_STRAY_SECONDS,
     MAX_TAIL_SECONDS,
+    SETTLE_SECONDS,
     STRAY_SECONDS,
     TAIL_SECONDS,
     TRANSITIONS,
@@ -114,5 +116,81 @@ def test_take_over_of_a_collecting_session_mutes() -> None:
     assert not mute.look(101.0 + STRAY_SECONDS)
 
 
+def test_collection_waits_after_a_take_over() -> None:
+    """Keys of the lost entry may have come to the former dispatcher."""
+    mute = CallerMute()
+    mute.taken_over(100.0)
+    mute.begin(8, 60.0, 100.1)
+    assert mute.confirmation() is None
+    mute.look(100.0 + SETTLE_SECONDS)
+    assert mute.confirmation() == 8
+
+
 def test_each_state_can_begin_a_collection() -> None:
-    assert all(row[MuteEvent.BEGIN] is MuteState.ON for row in TRANSITIONS.values())
+    assert {row[MuteEvent.BEGIN] for row in TRANSITIONS.values()} == {MuteState.ON, MuteState.SETTLING}
+
+
+def test_begun_collection_is_confirmed_once() -> None:
+    mute = _collecting(7)
+    assert [mute.confirmation(), mute.confirmation()] == [7, None]
+
+
+def _again() -> CallerMute:
+    """A tool that asks again at once, while the caller goes on with the keys of the lost entry."""
+    mute = _collecting(7)
+    mute.confirmation()
+    mute.key(109.9)
+    mute.session_lost(110.0)
+    mute.begin(8, 60.0, 110.2)
+    return mute
+
+
+def test_collection_after_a_lost_one_waits_for_the_caller_to_stop() -> None:
+    mute = _again()
+    assert mute.key(110.3) == 0
+    assert mute.look(110.3 + SETTLE_SECONDS - 0.01)
+    assert mute.confirmation() is None
+    assert mute.look(110.3 + SETTLE_SECONDS)
+    assert mute.confirmation() == 8
+    assert mute.key(112.0) == 8
+
+
+def test_collection_does_not_wait_for_a_caller_without_end() -> None:
+    mute = _again()
+    now = 110.2
+    while mute.confirmation() is None:
+        assert mute.key(now) == 0
+        now += 0.1
+        assert mute.look(now)
+    assert now == pytest.approx(110.2 + MAX_SETTLING_SECONDS, abs=0.11)
+
+
+def test_collection_of_a_caller_who_has_stopped_begins_at_once() -> None:
+    mute = _collecting(7)
+    mute.key(103.0)
+    mute.end(7, 110.0, abandoned=True)
+    mute.begin(8, 60.0, 110.0)
+    assert mute.confirmation() == 8
+
+
+def test_time_of_a_collection_begins_when_the_caller_has_stopped() -> None:
+    mute = _again()
+    mute.look(111.3)
+    mute.look(111.3 + 59.9)
+    assert mute.state is MuteState.ON
+
+
+@pytest.mark.parametrize("abandoned", [True, False])
+def test_collection_that_ends_before_it_begins_leaves_stray_keys(abandoned: bool) -> None:
+    mute = _again()
+    mute.end(8, 110.4, abandoned=abandoned)
+    assert mute.state is MuteState.STRAY
+    assert mute.confirmation() is None
+
+
+def test_session_lost_before_the_collection_begins() -> None:
+    mute = _again()
+    mute.session_lost(110.4)
+    assert mute.look(113.0)
+    mute.session_up()
+    assert not mute.look(113.0)

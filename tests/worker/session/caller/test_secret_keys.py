@@ -206,7 +206,8 @@ def test_request_of_a_call_that_ends_is_refused() -> None:
 def test_dispatcher_that_does_not_mute_gets_no_prompt() -> None:
     driver = _live()
     _ask(driver)
-    did = driver.tick(2.0)
+    assert not _collected(driver.tick(7.9))
+    did = driver.tick(0.1)
     assert _collected(did) == [Entry(EntryEnding.LOST, message=NOT_MUTED)]
     assert not only(driver.record(wire.Collecting(1)), dict)
 
