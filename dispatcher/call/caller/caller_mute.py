@@ -12,6 +12,7 @@ begins when no key has come for SETTLE_SECONDS, at the latest after MAX_SETTLING
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -85,8 +86,15 @@ class CallerMute:
         state: see the module.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[bool, float], None] | None = None) -> None:
+        """Make the mute of a caller who is heard.
+
+        Args:
+            changed: is called when the mute is on or off, with the time since which that holds: a recording is to
+                have silence there.
+        """
         self.state = MuteState.OFF
+        self._changed = changed
         self._number = 0
         self._collection_seconds = 0.0
         self._is_confirmed = True
@@ -103,7 +111,7 @@ class CallerMute:
 
     def begin(self, number: int, seconds: float, now_seconds: float) -> None:
         """Mute the caller for the collection of this number, for so many seconds at most; see `confirmation`."""
-        self._enter(MuteEvent.BEGIN)
+        self._enter(MuteEvent.BEGIN, now_seconds)
         self._number = number
         self._collection_seconds = min(seconds, MAX_COLLECTION_SECONDS)
         self._is_confirmed = False
@@ -142,9 +150,14 @@ class CallerMute:
         elif self.state is MuteState.STRAY:
             self._awaits_session = True
 
-    def taken_over(self, now_seconds: float) -> None:
-        """Mute the caller because the session that this dispatcher attached to was collecting keys."""
-        self._stray(MuteEvent.TAKE_OVER, now_seconds, awaits_session=True)
+    def taken_over(self, now_seconds: float, since_seconds: float) -> None:
+        """Mute the caller because the session that this dispatcher attached to was collecting keys.
+
+        Args:
+            now_seconds: when.
+            since_seconds: since when this dispatcher has had the caller's audio.
+        """
+        self._stray(MuteEvent.TAKE_OVER, now_seconds, awaits_session=True, since_seconds=since_seconds)
         # The last key may have come to the other dispatcher a moment ago.
         self._last_key_seconds = now_seconds
 
@@ -168,30 +181,39 @@ class CallerMute:
             return True
         if self.state is MuteState.SETTLING:
             if is_late or now_seconds - self._last_key_seconds >= SETTLE_SECONDS:
-                self._enter(MuteEvent.TIME)
+                self._enter(MuteEvent.TIME, now_seconds)
                 self._until_seconds = now_seconds + self._collection_seconds
             return True
         is_tail = self.state is MuteState.TAIL
         quiet_seconds = TAIL_SECONDS if is_tail else STRAY_SECONDS
         is_quiet = now_seconds - self._quiet_since_seconds >= quiet_seconds and not self._awaits_session
         if is_late or is_quiet:
-            self._enter(MuteEvent.TIME)
+            self._enter(MuteEvent.TIME, now_seconds)
         return self.is_on
 
     def _tail(self, event: MuteEvent, now_seconds: float) -> None:
-        self._enter(event)
+        self._enter(event, now_seconds)
         self._quiet_since_seconds = now_seconds
         self._until_seconds = now_seconds + MAX_TAIL_SECONDS
         self._awaits_session = False
 
-    def _stray(self, event: MuteEvent, now_seconds: float, *, awaits_session: bool) -> None:
-        self._enter(event)
+    def _stray(
+        self,
+        event: MuteEvent,
+        now_seconds: float,
+        *,
+        awaits_session: bool,
+        since_seconds: float | None = None,
+    ) -> None:
+        self._enter(event, now_seconds if since_seconds is None else since_seconds)
         self._quiet_since_seconds = now_seconds
         self._until_seconds = now_seconds + MAX_STRAY_SECONDS
         self._awaits_session = awaits_session
 
-    def _enter(self, event: MuteEvent) -> None:
+    def _enter(self, event: MuteEvent, since_seconds: float) -> None:
         following = TRANSITIONS[self.state].get(event)
         if following is None:
             raise IllegalTransition("caller mute", self.state.value, event.value)
-        self.state = following
+        was_on, self.state = self.is_on, following
+        if self._changed is not None and was_on is not self.is_on:
+            self._changed(self.is_on, since_seconds)

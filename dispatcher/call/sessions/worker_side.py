@@ -173,7 +173,7 @@ class WorkerSide:
             self.audio.rebase(opened.position_samples)
             if opened.collecting:
                 # Keys that came before this dispatcher knew of the collection are secret, too.
-                self.mute.taken_over(now_seconds)
+                self.mute.taken_over(now_seconds, self.identity.began_seconds)
                 self.audio.silence()
                 self._keys.clear()
             # Redis may have been away, or may have lost when the call began.

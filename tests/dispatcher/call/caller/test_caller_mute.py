@@ -110,7 +110,7 @@ def test_lost_session_without_a_collection_mutes_nobody() -> None:
 
 def test_take_over_of_a_collecting_session_mutes() -> None:
     mute = CallerMute()
-    mute.taken_over(100.0)
+    mute.taken_over(100.0, 99.0)
     assert mute.key(101.0) == 0
     mute.session_up()
     assert not mute.look(101.0 + STRAY_SECONDS)
@@ -119,7 +119,7 @@ def test_take_over_of_a_collecting_session_mutes() -> None:
 def test_collection_waits_after_a_take_over() -> None:
     """Keys of the lost entry may have come to the former dispatcher."""
     mute = CallerMute()
-    mute.taken_over(100.0)
+    mute.taken_over(100.0, 99.0)
     mute.begin(8, 60.0, 100.1)
     assert mute.confirmation() is None
     mute.look(100.0 + SETTLE_SECONDS)
@@ -194,3 +194,19 @@ def test_session_lost_before_the_collection_begins() -> None:
     assert mute.look(113.0)
     mute.session_up()
     assert not mute.look(113.0)
+
+
+def test_recorder_is_told_each_change_once() -> None:
+    told: list[tuple[bool, float]] = []
+    mute = CallerMute(lambda is_on, since: told.append((is_on, since)))
+    mute.begin(7, 60.0, 100.0)
+    mute.begin(8, 60.0, 105.0)
+    mute.end(8, 110.0, abandoned=False)
+    mute.look(110.0 + TAIL_SECONDS)
+    assert told == [(True, 100.0), (False, 110.0 + TAIL_SECONDS)]
+
+
+def test_recorder_is_told_of_audio_from_before_a_take_over() -> None:
+    told: list[tuple[bool, float]] = []
+    CallerMute(lambda is_on, since: told.append((is_on, since))).taken_over(100.0, 99.0)
+    assert told == [(True, 99.0)]
