@@ -457,10 +457,11 @@ class Call:
     def _digit(self, digit: str, now_seconds: float) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "dtmf_digit before init")
-        self._out.report(Metric.DIGIT)
         if self._mute.look(now_seconds):
+            # Not counted: the length of a PIN is a part of it.
             self._worker_side.send_secret_key(self.assignments.current, digit, now_seconds)
             return
+        self._out.report(Metric.DIGIT)
         self._worker_side.send_digit(self.assignments.current, digit)
 
     def _not_understood(self, error: AvrProtocolError) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from common.audio import g711
 from common.link import wire
-from dispatcher.call.actions import Action
+from dispatcher.call.actions import Action, Measurement
 from dispatcher.call.caller.caller_mute import MAX_STRAY_SECONDS, SETTLE_SECONDS, STRAY_SECONDS, TAIL_SECONDS
 from simulator.avr import dtmf
 from tests.dispatcher.call_driver import FRAME_BYTES, CallDriver, to_worker
@@ -77,6 +77,8 @@ def test_collected_keys_go_to_the_tool_in_silence(driver: CallDriver, before: bo
         wire.SecretKey(4, digit) for digit in PIN
     ]
     assert not any(isinstance(record, wire.Dtmf) for record in records)
+    # They are not counted: the length of a PIN is a part of it.
+    assert not any(isinstance(action, Measurement) for action in taken)
     # As much audio as the caller sent, so that positions stay right; all of it silence.
     assert len(_audio_of(taken)) == len(PIN) * len(dtmf.key("1"))
     assert not any(_audio_of(taken))
