@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.runtime.release import COMPILED
-from tests.bench import outage, pins, results, tools
+from tests.bench import mute, outage, pins, results, tools
 from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -195,6 +195,10 @@ class Bench:
         sys.stderr.write("bench: tools\n")
         self.tables.append((await tools.measure()).table())
 
+    async def mute(self) -> None:
+        """Measure a caller's frame in the dispatcher's core, also while a tool collects keys."""
+        self.tables.append(mute.measure().table())
+
     # The table
 
     def table(self) -> str:
@@ -282,6 +286,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "pins": Bench.pins,
     "outage": Bench.outage,
     "tools": Bench.tools,
+    "mute": Bench.mute,
 }
 
 

@@ -30,6 +30,8 @@ FIELDS: Final[dict[str, str | None]] = {
     "Ended.end_reason": None,
     "Execute.command": "order",
     "Go.known_commands": "orders",
+    "Open.collects": None,
+    "Opened.collecting": None,
     "Order.end_reason": None,
     "Remember.deleted": "forgotten",
     "Reply.truncated": "cut",

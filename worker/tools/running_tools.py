@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from common.observe import metrics
 from common.observe.metrics import WorkerMetrics
 from common.observe.tool_outcome import ToolOutcome
+from worker.tools.key_requests import KeyRequests
 from worker.tools.tool_set import ToolSet
 
 # Maximum number of tools that one call runs at the same time; further function calls are refused.
@@ -22,6 +23,7 @@ class RunningTools:
 
     Attributes:
         tasks: the running tools, by the call id of the model's function call.
+        keys: the requests of these tools for the caller's keys.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class RunningTools:
         uuid: str,
         metadata: Mapping[str, str],
         measured: WorkerMetrics,
+        *,
         done: Callable[[str, str, bool], None],
         ended: Callable[[str, float, str], None],
+        keys: KeyRequests,
     ) -> None:
         """Begin without running tools.
 
@@ -40,6 +44,7 @@ class RunningTools:
             measured: counts the outcomes.
             done: receives the model's call id, the tool's output, and whether the tool was interrupted.
             ended: receives the tool's name, its duration in seconds, and its outcome.
+            keys: of the caller, for which tools may ask.
         """
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._uuid = uuid
@@ -47,6 +52,7 @@ class RunningTools:
         self._measured = measured
         self._done = done
         self._on_end = ended
+        self.keys = keys
         self._successor: RunningTools | None = None
         self._outputs: dict[str, tuple[str, bool]] = {}
 
@@ -78,6 +84,7 @@ class RunningTools:
         outputs, self._outputs = self._outputs, {}
         for call_id, (output, lost) in outputs.items():
             self._ended(call_id, output, lost=lost)
+        self.keys.hand_over(successor.keys)
         return list(tasks)
 
     def cancel(self) -> None:
@@ -87,7 +94,7 @@ class RunningTools:
 
     async def _run(self, tool_set: ToolSet, call_id: str, name: str, arguments: str) -> None:
         began = time.monotonic()
-        result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata)
+        result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata, keys=self.keys)
         # A name that the model made up must not become a label of the metric.
         known = metrics.OTHER if result.outcome is ToolOutcome.UNKNOWN_TOOL else name
         seconds = time.monotonic() - began
