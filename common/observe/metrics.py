@@ -197,6 +197,8 @@ class LastingTask(StrEnum):
     """The renewal of leases in Redis: a worker's own, or a dispatcher's calls."""
     CERTIFICATES = "certificates"
     """The look for renewed certificates."""
+    RECORDS = "records"
+    """The delivery of call records."""
 
 
 class _CallProcess:
@@ -260,6 +262,23 @@ class FallbackOutcome(StrEnum):
     """The caller or the calls API ended the call before that."""
 
 
+class RecordOutcome(StrEnum):
+    """What became of call records."""
+
+    DELIVERED = "delivered"
+    """All sinks have the record."""
+    DROPPED = "dropped"
+    """The record is lost, because a bound was reached."""
+    DEAD = "dead"
+    """A sink refused the record, or did not take it for a day: it is among the dead records."""
+    REDACTION_FAILED = "redaction_failed"
+    """The record lacks at least one text, which could not be redacted."""
+    EVICTED = "evicted"
+    """The calls API has the record no longer, because a newer one needed the room."""
+    ERASED = "erased"
+    """The calls API erased the record."""
+
+
 class DispatcherMetrics(_CallProcess):
     """The metrics of a dispatcher; create them with `dispatcher()`."""
 
@@ -290,6 +309,14 @@ class DispatcherMetrics(_CallProcess):
         self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
         refused = _counter("connections_refused", "Refused connections, by reason", "reason")
         self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
+        records = _counter("call_records", "Records of ended calls, by outcome", "outcome")
+        self.call_records = {outcome: records.labels(outcome.value) for outcome in RecordOutcome}
+        self.call_records_waiting = _gauge(
+            "call_records_waiting", "Call records that wait for delivery in the dispatchers", "livesum"
+        )
+        self.call_records_oldest = _gauge(
+            "call_records_oldest_seconds", "Longest time that a call record has waited for delivery", "livemax"
+        )
         # 0 as soon as any dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
 
@@ -465,7 +492,9 @@ def _counter(name: str, help_text: str, *labels: str) -> Counter:
     return Counter(f"{_PREFIX}{name}", help_text, labels, registry=_registry)  # the library adds _total
 
 
-def _gauge(name: str, help_text: str, over_processes: Literal["livesum", "livemin"], *labels: str) -> Gauge:
+def _gauge(
+    name: str, help_text: str, over_processes: Literal["livesum", "livemin", "livemax"], *labels: str
+) -> Gauge:
     return Gauge(f"{_PREFIX}{name}", help_text, labels, registry=_registry, multiprocess_mode=over_processes)
 
 

@@ -28,6 +28,7 @@ class HeldRecord:
         is_ready: sinks may get it; before, Redis is asked whether another process has this id.
         is_kept: the calls API keeps it, so it must reach Redis even if it is delivered.
         store_at: when to try again to store it.
+        refused: sinks that never take it, or did not take it for a day, with the reason.
         reason: why it is dead; empty: it is not.
         stored: called once when a copy exists outside this process.
     """
@@ -43,6 +44,7 @@ class HeldRecord:
     is_ready: bool = False
     is_kept: bool = False
     store_at: float = 0.0
+    refused: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     stored: Callable[[], None] | None = None
 
@@ -50,6 +52,20 @@ class HeldRecord:
     def size(self) -> int:
         """Number of bytes that it counts for."""
         return len(self.body) + OVERHEAD_BYTES
+
+    def taken_by(self, sink: str) -> None:
+        """Note that a sink has the record."""
+        self.waits = tuple(each for each in self.waits if each != sink)
+        self._end_refused()
+
+    def refused_by(self, sink: str, reason: str) -> None:
+        """Note that a sink will not take the record; it is dead when no other sink is left."""
+        self.refused[sink] = reason
+        self._end_refused()
+
+    def _end_refused(self) -> None:
+        if self.waits and all(sink in self.refused for sink in self.waits):
+            self.reason = "; ".join(f"{sink}: {self.refused[sink]}" for sink in self.waits)
 
     def for_outbox(self, now: float) -> OutboxRecord:
         """Return the record as the outbox stores it."""

@@ -1,0 +1,54 @@
+"""The way of a call record to its bytes: redaction, encoding, and the bound of its size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from common.observe.redaction import without_known
+from dispatcher.records import selectors
+from dispatcher.records.call_record import CallRecord, Said
+from dispatcher.records.held_records import HeldRecord
+from dispatcher.records.redaction_hook import RedactionThread
+
+MAX_RECORD_BYTES: Final = 256 << 10
+"""Maximum size of a record with what was said. Beyond it, the last texts are left out and counted."""
+
+
+async def redacted(record: CallRecord, thread: RedactionThread) -> tuple[CallRecord, int]:
+    """Return a record whose texts are redacted, and the number of texts that are left out."""
+    if not record.said:
+        return record, 0
+    made = await thread.texts([said.text for said in record.said], list(record.metadata.values()))
+    said = tuple(
+        Said(each.role, text, each.at_seconds)
+        for each, text in zip(record.said, made.texts, strict=True)
+        if text is not None
+    )
+    left_out = record.said_left_out + made.failures
+    return dataclasses.replace(record, said=said, said_left_out=left_out), made.failures
+
+
+def encoded(record: CallRecord) -> bytes:
+    """Return the bytes of a record, bounded in size and without known secrets."""
+    body = record.encoded()
+    while len(body) > MAX_RECORD_BYTES and record.said:
+        fewer = record.said[: len(record.said) * 3 // 4]
+        left_out = record.said_left_out + len(record.said) - len(fewer)
+        record = dataclasses.replace(record, said=fewer, said_left_out=left_out)
+        body = record.encoded()
+    return without_known(body.decode(), record.uuid).encode()
+
+
+def held(record: CallRecord, body: bytes, sinks: tuple[str, ...], now: float, *, is_kept: bool) -> HeldRecord:
+    """Return a record as this process holds it."""
+    return HeldRecord(
+        id=record.id,
+        uuid=record.uuid,
+        selectors=selectors.of_record(record),
+        ended_ms=round(record.ended_at * 1000),
+        body=body,
+        waits=sinks,
+        since_seconds=now,
+        is_kept=is_kept,
+    )
