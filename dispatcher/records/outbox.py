@@ -117,7 +117,15 @@ class Claimed:
 class Outbox:
     """The records in one Redis."""
 
-    def __init__(self, connection: BoundedRedis, process: str, *, max_bytes: int, keep_seconds: int) -> None:
+    def __init__(
+        self,
+        connection: BoundedRedis,
+        process: str,
+        *,
+        max_bytes: int,
+        keep_seconds: int,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         """Make the outbox of a process.
 
         Args:
@@ -125,12 +133,14 @@ class Outbox:
             process: id of this process, unique.
             max_bytes: of all records in Redis.
             keep_seconds: time for which the calls API has a record.
+            lease_seconds: of claims.
         """
         self._connection = connection
         self._redis = connection.redis
         self._run = connection.run
         self._process = process
         self._max_bytes = max_bytes
+        self._lease_ms = _ms(lease_seconds)
         self.keep_seconds = keep_seconds
         self._tells_memory = True
         names = ("add", "renew", "claim", "settle", "release", "sweep", "retry", "erase")
@@ -142,7 +152,7 @@ class Outbox:
             return Added((Reply.FULL,) * len(records))
         args: list[str | int | bytes] = [
             self._process,
-            _ms(LEASE_SECONDS),
+            self._lease_ms,
             _ms(self.keep_seconds),
             self._max_bytes,
         ]
@@ -154,7 +164,7 @@ class Outbox:
 
     async def renew(self, ids: Sequence[str]) -> Renewed:
         """Renew the claims of records that this process holds."""
-        lost, erasures = await self._script("renew", [self._process, _ms(LEASE_SECONDS), *ids])
+        lost, erasures = await self._script("renew", [self._process, self._lease_ms, *ids])
         return Renewed(
             {record_id: Reply(why) for record_id, why in _pairs(lost)},
             {selector: int(float(at_ms)) for selector, at_ms in _pairs(erasures)},
@@ -163,7 +173,7 @@ class Outbox:
     async def claim(self, sinks: Iterable[str], *, max_bytes: int) -> Claimed:
         """Claim records of processes that are gone, if they wait only for these sinks."""
         give_up_ms = _ms(GIVE_UP_SECONDS + STALLED_SECONDS)
-        args: list[str | int | bytes] = [self._process, _ms(LEASE_SECONDS), MAX_CLAIMED, max_bytes, give_up_ms]
+        args: list[str | int | bytes] = [self._process, self._lease_ms, MAX_CLAIMED, max_bytes, give_up_ms]
         args += sinks
         rows, dead, dropped = await self._script("claim", args)
         return Claimed(tuple(map(_claimed, rows)), dead, dropped)

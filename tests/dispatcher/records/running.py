@@ -28,12 +28,14 @@ async def running(
     max_bytes: int = 1 << 20,
     keep_seconds: int = 0,
     hook: Hook | None = None,
+    timeout_seconds: float = 30,
+    lease_seconds: float = 20,
     **options: Any,
 ) -> AsyncIterator[Records]:
     """Run the records of a process; they stop with the context."""
-    connection = BoundedRedis.from_url(redis_url, timeout_seconds=30)
+    connection = BoundedRedis.from_url(redis_url, timeout_seconds=timeout_seconds)
     records = Records(
-        Outbox(connection, process, max_bytes=max_bytes, keep_seconds=keep_seconds),
+        Outbox(connection, process, max_bytes=max_bytes, keep_seconds=keep_seconds, lease_seconds=lease_seconds),
         sinks,
         RedactionThread(Redactor(hook)),
         metrics.dispatcher(),
