@@ -1,5 +1,7 @@
 """The records of a dispatcher, as its settings say."""
 
+# ruff: noqa: PLC0415 - imports inside a function, for the reason there
+
 from __future__ import annotations
 
 import socket
@@ -7,14 +9,8 @@ import socket
 from common.observe.metrics import DispatcherMetrics
 from common.settings.secret_store import Secrets
 from common.store.bounded_redis import BoundedRedis
-from dispatcher.records.directory_sink import DirectorySink
-from dispatcher.records.outbox import Outbox
-from dispatcher.records.record_file import RecordFile
-from dispatcher.records.records import NO_RECORDS, Records, RecordTaker
-from dispatcher.records.redaction import Redactor
-from dispatcher.records.redaction_hook import RedactionThread, load_hook
+from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from dispatcher.records.sink import Sink
-from dispatcher.records.webhook_sink import WebhookSink
 
 REDIS_SECONDS = 2.0
 """Maximum time of a command. No call waits for it."""
@@ -37,6 +33,15 @@ def configured(
     """
     if connection is None:
         return NO_RECORDS
+    # Only a process with records loads these modules, and the tables of telephone numbers.
+    from dispatcher.records.directory_sink import DirectorySink
+    from dispatcher.records.outbox import Outbox
+    from dispatcher.records.record_file import RecordFile
+    from dispatcher.records.records import Records
+    from dispatcher.records.redaction import Redactor
+    from dispatcher.records.redaction_hook import RedactionThread, load_hook
+    from dispatcher.records.webhook_sink import WebhookSink
+
     settings = secrets.settings
     hook = None if settings.call_records_redact is None else load_hook(settings.call_records_redact)
     sinks: list[Sink] = []

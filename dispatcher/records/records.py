@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -25,6 +25,7 @@ from dispatcher.records.call_record import CallRecord
 from dispatcher.records.held_records import HeldRecord, HeldRecords
 from dispatcher.records.outbox import GIVE_UP_SECONDS, Outbox
 from dispatcher.records.outbox_sync import LOOK_SECONDS, OutboxSync
+from dispatcher.records.record_taker import Stored
 from dispatcher.records.redaction_hook import RedactionThread
 from dispatcher.records.sink import Sink
 from dispatcher.records.sink_delivery import SinkDelivery
@@ -39,57 +40,7 @@ GAUGE_SECONDS: Final = 5.0
 LOG_SECONDS: Final = 60.0
 _RAW_BYTES: Final = 2048
 
-Stored = Callable[[], None]
 log = structlog.get_logger()
-
-
-class RecordTaker(Protocol):
-    """The interface for the writers of records.
-
-    Attributes:
-        outbox: the records in Redis; None: nothing is stored.
-    """
-
-    outbox: Outbox | None
-
-    def ended(self, record: CallRecord, stored: Stored | None = None) -> None:
-        """Take the record of an ended call; never raises, and never waits.
-
-        Args:
-            record: of the call.
-            stored: called once when the record no longer depends on this process: it is in Redis, delivered or
-                erased, or Redis has another record with its id. Never called for a dropped record.
-        """
-
-    async def start(self) -> None:
-        """Begin to deliver."""
-
-    async def stop(self, at_once: asyncio.Event) -> None:
-        """Deliver what can be delivered, and leave the rest to other processes.
-
-        Args:
-            at_once: is set when the process must end within `LAST_SECONDS`.
-        """
-
-
-class NoRecords:
-    """Takes no records: nothing that stores them is configured."""
-
-    outbox: Outbox | None = None
-
-    def ended(self, record: CallRecord, stored: Stored | None = None) -> None:
-        """Drop the record, which nobody wants."""
-        if stored is not None:
-            stored()
-
-    async def start(self) -> None:
-        """Do nothing."""
-
-    async def stop(self, at_once: asyncio.Event) -> None:
-        """Do nothing."""
-
-
-NO_RECORDS: Final = NoRecords()
 
 
 class Records:

@@ -18,7 +18,8 @@ from dispatcher.records.directory_sink import DirectorySink
 from dispatcher.records.outbox import PREFIX
 from dispatcher.records.preparation import MAX_RECORD_BYTES
 from dispatcher.records.record_file import RecordFile
-from dispatcher.records.records import NO_RECORDS, Records
+from dispatcher.records.record_taker import NO_RECORDS
+from dispatcher.records.records import Records
 from dispatcher.records.webhook_sink import WebhookSink
 from tests.dispatcher.records.receiver import SECRET, Receiver
 from tests.dispatcher.records.running import counted, running
