@@ -287,7 +287,8 @@ ALERTS: Final = (
         (When(_5M.records_oldest(), f">= {thresholds.RECORDS_OLDEST_SECONDS.red:g}"),),
         "A call record has waited {{ $value | humanizeDuration }} for delivery",
         "The receiver at CALL_RECORDS_WEBHOOK, or the disk of CALL_RECORDS_DIR, does not take records; the log"
-        " line 'call records not delivered' says why. They are tried again for a day, up to CALL_RECORDS_MAX_BYTES.",
+        " line 'call records not delivered' says why. They are tried again for a day, and wait up to"
+        " CALL_RECORDS_MAX_BYTES.",
     ),
     Alert(
         "AvrStsRecordsLost",
