@@ -53,6 +53,7 @@ WITH_IO: Final = (
     "dispatcher/asterisk/test_ami.py",
     "dispatcher/asterisk/test_transfers.py",
     "dispatcher/avr/test_legacy.py",
+    "dispatcher/records/test_configured.py",
     "dispatcher/records/test_directory_sink.py",
     "dispatcher/records/test_record_file.py",
     "dispatcher/records/test_records.py",

@@ -168,8 +168,8 @@ class OutboxSync:
             added = await self._outbox.add([record.for_outbox(now) for record in batch])
             self._metrics.call_records[RecordOutcome.DROPPED].inc(added.dropped)
             self._metrics.call_records[RecordOutcome.EVICTED].inc(added.evicted)
-            if added.dropped:
-                log.error("call records dropped", records=added.dropped, reason="CALL_RECORDS_MAX_BYTES in Redis")
+            if added.dropped and (times := self._lines.take("dropped", now)) is not None:
+                log.error("call records dropped", times=times, reason="CALL_RECORDS_MAX_BYTES in Redis")
             for record, reply in zip(batch, added.replies, strict=True):
                 self._added(record, reply)
 

@@ -216,7 +216,7 @@ class Records:
         self._metrics.call_records[RecordOutcome.DROPPED].inc()
         times = self._lines.take("dropped", time.monotonic())
         if times is not None:
-            log.error("call records dropped", records=times, reason=reason)
+            log.error("call records dropped", times=times, reason=reason)
 
     async def _measure(self) -> None:
         self._metrics.call_records_waiting.set(len(self._held) + len(self._raw))
