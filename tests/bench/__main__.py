@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.runtime.release import COMPILED
-from tests.bench import outage, pins, results, tools
+from tests.bench import outage, pins, records, results, tools
 from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -195,6 +195,11 @@ class Bench:
         sys.stderr.write("bench: tools\n")
         self.tables.append((await tools.measure()).table())
 
+    async def records(self) -> None:
+        """Measure the records of ended calls, off and with all sinks on."""
+        sys.stderr.write("bench: records\n")
+        self.tables.append((await records.measure()).table())
+
     # The table
 
     def table(self) -> str:
@@ -282,6 +287,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "pins": Bench.pins,
     "outage": Bench.outage,
     "tools": Bench.tools,
+    "records": Bench.records,
 }
 
 
