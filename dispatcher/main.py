@@ -70,7 +70,7 @@ async def run(settings: Settings, process: Process) -> int:
         announcements=load(settings),
         # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
-        records=records,
+        record_taker=records,
     )
     await records.start()
     runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)

@@ -103,7 +103,7 @@ class Dispatcher:
         security: Security = OPEN,
         announcements: Announcements = SILENT,
         leaves_calls: bool = False,
-        records: RecordTaker = NO_RECORDS,
+        record_taker: RecordTaker = NO_RECORDS,
     ) -> None:
         """Make a dispatcher that accepts no calls yet.
 
@@ -118,14 +118,14 @@ class Dispatcher:
             announcements: what calls may play by themselves.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
-            records: takes the records of ended calls.
+            record_taker: takes the records of ended calls.
         """
         self.id = dispatcher_id
         self.registry = registry
         self.metrics = metrics
         self.ami = ami
         self.announcements = announcements
-        self.records = records
+        self.record_taker = record_taker
         # The token of the start: a caller's hash must stay the same when the token is replaced.
         token = security.cluster_token
         self.transfers = Transfers(registry, token.value.get_secret_value() if token is not None else "")

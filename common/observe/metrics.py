@@ -26,6 +26,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
 from common.observe import redaction
+from common.observe.record_outcome import RecordOutcome
 from common.observe.refusals import Refusal
 from common.observe.shared_values import SharedValues, label_values
 from common.observe.tool_outcome import ToolOutcome
@@ -260,23 +261,6 @@ class FallbackOutcome(StrEnum):
     """The call ended: avr-ami could not transfer it."""
     HUNG_UP = "hung_up"
     """The caller or the calls API ended the call before that."""
-
-
-class RecordOutcome(StrEnum):
-    """What became of call records."""
-
-    DELIVERED = "delivered"
-    """All sinks have the record."""
-    DROPPED = "dropped"
-    """The record is lost, because a bound was reached."""
-    DEAD = "dead"
-    """A sink refused the record, or did not take it for a day: it is among the dead records."""
-    REDACTION_FAILED = "redaction_failed"
-    """The record lacks at least one text, which could not be redacted."""
-    EVICTED = "evicted"
-    """The calls API has the record no longer, because a newer one needed the room."""
-    ERASED = "erased"
-    """The calls API erased the record."""
 
 
 class DispatcherMetrics(_CallProcess):

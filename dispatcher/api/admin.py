@@ -51,8 +51,8 @@ class Calls(Interface):
         """The registry in Redis."""
 
     @property
-    def records(self) -> RecordTaker:
-        """The records of ended calls."""
+    def record_taker(self) -> RecordTaker:
+        """The taker of the records of ended calls."""
 
     async def holder(self, uuid: str) -> CallCommands:
         """Return the commands of the call's worker, or of the call's dispatcher while no worker has the call."""
@@ -61,7 +61,7 @@ class Calls(Interface):
 def application(dispatcher: Calls, token: Token | None = None) -> web.Application:
     """Return the application: probes and metrics without restrictions, page and API by the rules of access."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
-    records = RecordsApi(dispatcher.records)
+    records = RecordsApi(dispatcher.record_taker)
     api = CallsApi(dispatcher, records)
     access = Access(token)
     guarded = functools.partial(_guarded, access)

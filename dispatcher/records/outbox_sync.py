@@ -14,7 +14,8 @@ import structlog
 
 from common.errors import RegistryUnavailable
 from common.observe.line_limit import LineLimit
-from common.observe.metrics import DispatcherMetrics, RecordOutcome
+from common.observe.metrics import DispatcherMetrics
+from common.observe.record_outcome import RecordOutcome
 from common.runtime.backoff import Backoff
 from dispatcher.records.held_records import HeldRecord, HeldRecords
 from dispatcher.records.outbox import Outbox, Reply

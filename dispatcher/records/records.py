@@ -18,7 +18,8 @@ import structlog
 
 from common.errors import RegistryUnavailable
 from common.observe.line_limit import LineLimit
-from common.observe.metrics import DispatcherMetrics, LastingTask, RecordOutcome
+from common.observe.metrics import DispatcherMetrics, LastingTask
+from common.observe.record_outcome import RecordOutcome
 from common.runtime.lasting_task import repeat
 from dispatcher.records import preparation
 from dispatcher.records.call_record import CallRecord

@@ -38,18 +38,20 @@ ROOMS_OF_COMMON = {
 }
 
 ROOMS_OF_A_PACKAGE = {
-    "dispatcher.api": set[str](),
+    "dispatcher.api": {"dispatcher.records"},
     "dispatcher.asterisk": {"dispatcher.call"},
     "dispatcher.avr": {"dispatcher.call"},
     "dispatcher.call": {"dispatcher.avr"},
+    "dispatcher.records": set[str](),
     "dispatcher.runner": {"dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.workers"},
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
     "dispatcher.service": {
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
-        "dispatcher.workers",
+        *("dispatcher.records", "dispatcher.workers"),
     },
     "dispatcher.main": {
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.call", "dispatcher.runner", "dispatcher.service"),
+        "dispatcher.records",
     },
     "worker.audio": {"worker.config"},
     "worker.config": {"worker.realtime", "worker.tools"},

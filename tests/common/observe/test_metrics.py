@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common.observe.metrics import LastingTask, RecordOutcome, RetryReason
+from common.observe.metrics import LastingTask, RetryReason
+from common.observe.record_outcome import RecordOutcome
 from tests.common.speaker import Speaker
 
 

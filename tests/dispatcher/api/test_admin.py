@@ -56,7 +56,7 @@ class _Calls:
 
     def __init__(self, registry: Registry, client: Client, records: RecordTaker) -> None:
         self.registry = registry
-        self.records = records
+        self.record_taker = records
         self._client = client
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from common.observe import metrics
-from common.observe.metrics import RecordOutcome
+from common.observe.record_outcome import RecordOutcome
 from common.store.bounded_redis import BoundedRedis
 from dispatcher.records.outbox import Outbox
 from dispatcher.records.records import Records

@@ -11,7 +11,7 @@ import pytest
 import redis
 from aiohttp import web
 
-from common.observe.metrics import RecordOutcome
+from common.observe.record_outcome import RecordOutcome
 from dispatcher.records import selectors
 from dispatcher.records.call_record import Said
 from dispatcher.records.directory_sink import DirectorySink
