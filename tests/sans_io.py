@@ -57,6 +57,7 @@ WITH_IO: Final = (
     "dispatcher/records/test_directory_sink.py",
     "dispatcher/records/test_record_file.py",
     "dispatcher/records/test_records.py",
+    "dispatcher/records/test_records_at_random.py",
     "dispatcher/records/test_records_faults.py",
     "dispatcher/records/test_redaction_hook.py",
     "dispatcher/records/test_webhook_sink.py",

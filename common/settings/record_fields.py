@@ -39,7 +39,7 @@ class RecordFields(BaseModel):
     call_records_keep_seconds: Annotated[int, BeforeValidator(whole_number(0, 31_536_000))] = Field(
         default=0, description="time for which the calls API has the records of ended calls; 0: it has none"
     )
-    call_records_max_bytes: Annotated[int, BeforeValidator(whole_number(1 << 20, 1 << 30))] = Field(
+    call_records_max_bytes: Annotated[int, BeforeValidator(whole_number(1 << 20, 1 << 28))] = Field(
         default=16 << 20,
         description="maximum size of all call records in Redis, and of those that a process holds; the oldest are "
         "dropped",

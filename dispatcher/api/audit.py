@@ -9,6 +9,8 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from common.observe.line_limit import shown
+
 CONVERSATION_SECONDS: Final = 60.0
 """Minimum time between two lines of one peer that reads one call's conversation, as the page does each second."""
 
@@ -18,9 +20,17 @@ MAX_READERS: Final = 1000
 log = structlog.get_logger()
 
 
-def audit(event: str, request: web.Request, **fields: object) -> None:
-    """Log an access to call records."""
-    log.info(event, peer=request.remote, **fields)
+def audit(event: str, request: web.Request, *, uuid: str = "", **fields: object) -> None:
+    """Log an access to what was said, or to call records.
+
+    Args:
+        event: what was done.
+        request: by whom.
+        uuid: of the call, as the peer wrote it.
+        fields: figures.
+    """
+    named = {"uuid": shown(uuid)} if uuid else {}
+    log.info(event, peer=request.remote, **named, **fields)
 
 
 class ConversationAudit:

@@ -30,7 +30,7 @@ class HeldRecord:
         store_at: when to try again to store it.
         refused: sinks that never take it, or did not take it for a day, with the reason.
         reason: why it is dead; empty: it is not.
-        stored: called once when a copy exists outside this process.
+        stored: called once; see `RecordTaker.ended`.
     """
 
     id: str
@@ -66,6 +66,12 @@ class HeldRecord:
     def _end_refused(self) -> None:
         if self.waits and all(sink in self.refused for sink in self.waits):
             self.reason = "; ".join(f"{sink}: {self.refused[sink]}" for sink in self.waits)
+
+    def is_safe(self) -> None:
+        """Tell the record's writer that no other process should write a record of this call any more."""
+        if self.stored is not None:
+            stored, self.stored = self.stored, None
+            stored()
 
     def for_outbox(self, now: float) -> OutboxRecord:
         """Return the record as the outbox stores it."""
@@ -119,15 +125,14 @@ class HeldRecords:
         return self._records.get(record_id)
 
     def add(self, record: HeldRecord) -> list[HeldRecord]:
-        """Hold a record; return the records that this process holds no more, the oldest calls."""
+        """Hold a record; return the records that this process holds no more, those that it had first."""
         if record.id in self._records:
             return []
         self._records[record.id] = record
         self.size += record.size
         removed = []
         while self.size > self._max_bytes:
-            # A record that Redis has, too, is not lost: it goes first.
-            oldest = min(self._records.values(), key=lambda each: (not each.is_stored, each.ended_ms))
+            oldest = next(iter(self._records.values()))
             self.remove(oldest.id)
             removed.append(oldest)
         return removed

@@ -31,8 +31,11 @@ MEMORY_SHARE: Final = 0.8
 """Share of Redis' `maxmemory` that records may fill it up to; the rest is for pins."""
 
 MAX_CLAIMED: Final = 200
-BATCH: Final = 200
-"""Number of records per command that reads or erases."""
+BATCH: Final = 50
+"""Number of records per command that reads them: each has up to 256 KiB."""
+
+ERASE_BATCH: Final = 500
+"""Number of records per command that erases."""
 
 _LUA: Final = Path(__file__).with_name("lua")
 _MS: Final = 1000
@@ -199,8 +202,8 @@ class Outbox:
         erased = int(await self._script("erase", [selector, 1]))
         for name in ("pending", "dead", "kept"):
             ids = await self._run(self._redis.zrange, f"{PREFIX}{name}", 0, -1)
-            for start in range(0, len(ids), BATCH):
-                erased += int(await self._script("erase", [selector, 0, *ids[start : start + BATCH]]))
+            for start in range(0, len(ids), ERASE_BATCH):
+                erased += int(await self._script("erase", [selector, 0, *ids[start : start + ERASE_BATCH]]))
         return erased
 
     async def of_call(self, uuid: str) -> list[OutboxRecord]:

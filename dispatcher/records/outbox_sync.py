@@ -180,15 +180,14 @@ class OutboxSync:
             if self._changed.get(record.id) is record:
                 del self._changed[record.id]
             return
+        # Also without room: another process would write other bytes under this id.
+        record.is_safe()
         if reply is Reply.FULL:
             record.is_stored = False
             record.store_at = time.monotonic() + FULL_SECONDS
             self._start(record)
             return
         self._changed.pop(record.id, None)
-        if record.stored is not None:
-            record.stored()
-            record.stored = None
         if reply is Reply.ERASED:
             self._metrics.call_records[RecordOutcome.ERASED].inc()
         if reply is not Reply.OK or record.reason or not record.waits:

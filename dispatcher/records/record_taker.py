@@ -26,8 +26,8 @@ class RecordTaker(Protocol):
 
         Args:
             record: of the call.
-            stored: called once when the record no longer depends on this process: it is in Redis, delivered or
-                erased, or Redis has another record with its id. Never called for a dropped record.
+            stored: called once when no other process should write a record of this call any more: the record is in
+                Redis, delivered, erased or dropped, Redis has no room for it, or has another one with its id.
         """
 
     async def start(self) -> None:

@@ -104,9 +104,11 @@ class Records:
         self._raw.append((record, stored, size))
         self._raw_bytes += size
         while self._raw_bytes > self._max_bytes and len(self._raw) > 1:
-            _, _, dropped_size = self._raw.popleft()
+            _, dropped, dropped_size = self._raw.popleft()
             self._raw_bytes -= dropped_size
             self._dropped("redaction is too slow")
+            if dropped is not None:
+                dropped()
         self._arrived.set()
 
     async def start(self) -> None:
@@ -155,16 +157,20 @@ class Records:
         self._preparing = True
         record, stored, size = self._raw.popleft()
         self._raw_bytes -= size
-        record, failures = await preparation.redacted(record, self._redaction)
+        try:
+            record, failures = await preparation.redacted(record, self._redaction)
+            body = preparation.encoded(record)
+        except Exception:
+            self._dropped("it cannot be encoded")
+            raise
         if failures:
             self._metrics.call_records[RecordOutcome.REDACTION_FAILED].inc()
-        body = preparation.encoded(record)
         now = time.monotonic()
         held = preparation.held(record, body, self._sinks, now, is_kept=self._outbox.keep_seconds > 0)
         held.stored = stored
         if self._held.get(held.id) is not None:
             # One id has the bytes of its first record.
-            held.stored = None
+            held.is_safe()
             return
         for removed in self._held.add(held):
             self._removed(removed)
@@ -193,9 +199,7 @@ class Records:
                 return
             self._held.remove(record.id)
             self._sync.settled(record.id, ())
-            if record.stored is not None:
-                record.stored()
-                record.stored = None
+            record.is_safe()
 
     def _forgotten(self, record: HeldRecord) -> None:
         self._progress.set()
@@ -206,6 +210,7 @@ class Records:
         """React to a record that this process has no room for."""
         self._sync.forgotten(record.id)
         self._forgotten(record)
+        record.is_safe()
         if record.is_stored:
             self._sync.given_up(record.id)
         elif record.waits:

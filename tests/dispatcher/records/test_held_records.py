@@ -26,12 +26,12 @@ def test_size_is_that_of_all_records() -> None:
     assert (records.size, len(records)) == (SIZE, 1)
 
 
-def test_record_of_redis_goes_before_one_that_only_this_process_has() -> None:
+def test_oldest_records_make_room() -> None:
     records = HeldRecords(3 * SIZE)
-    for number, is_stored in ((1, False), (2, True), (3, False)):
-        assert records.add(held(number, is_stored=is_stored)) == []
-    assert [each.id for each in records.add(held(4, is_stored=False))] == ["record-0002"]
-    assert [each.id for each in records.add(held(5, is_stored=False))] == ["record-0001"]
+    for number in (1, 2, 3):
+        assert records.add(held(number)) == []
+    assert [each.id for each in records.add(held(4))] == ["record-0001"]
+    assert [each.id for each in records.add(held(5, body=b"x" * SIZE))] == ["record-0002", "record-0003"]
 
 
 def test_same_id_is_held_once() -> None:
