@@ -69,11 +69,9 @@ class Fleet:
         self.choose.choice(self.running).ended(call_record(number), lambda: self.stored.add(number))
 
     async def settle(self) -> None:
-        """Wait until no record depends on one process alone: the next fault is a single one."""
+        """Wait until each undelivered record is in Redis and in a process: the next fault is a single one."""
         await eventually(lambda: len(self.stored) == self.ended)
-        await eventually(lambda: all(each._sync.is_done for each in self.running))
-        held = {record.id for each in self.running for record in each._held}
-        await eventually(lambda: self._pending() >= len(held - set(self.receiver.ids)))
+        await eventually(self._is_safe)
 
     async def kill(self) -> None:
         """Stop a process as SIGKILL does: it writes nothing more."""
@@ -101,9 +99,13 @@ class Fleet:
         for records in self.running:
             await records.stop(at_once)
 
-    def _pending(self) -> int:
-        with redis.Redis.from_url(self.server.url) as client:
-            return int(client.zcard(f"{PREFIX}pending"))
+    def _is_safe(self) -> bool:
+        with redis.Redis.from_url(self.server.url, decode_responses=True) as client:
+            pending = set(client.zrange(f"{PREFIX}pending", 0, -1))
+        delivered = set(self.receiver.ids)
+        held = {record.id for records in self.running for record in records._held}
+        waiting = {f"record-{number:04}" for number in range(self.ended)} - delivered
+        return waiting <= pending and waiting <= held and all(each._sync.is_done for each in self.running)
 
 
 @pytest.fixture
