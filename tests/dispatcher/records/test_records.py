@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import redis
 from aiohttp import web
 
 from common.observe.record_outcome import RecordOutcome
-from dispatcher.records import selectors
+from dispatcher.records import outbox_sync, selectors
 from dispatcher.records.call_record import Said
 from dispatcher.records.directory_sink import DirectorySink
 from dispatcher.records.outbox import PREFIX
@@ -188,15 +189,59 @@ async def test_every_record_is_delivered_or_counted_at_the_bound(redis_url: str,
     await receiver.close()
     before = counted(RecordOutcome.DROPPED)
     size = len(call_record(said=None).encoded()) + 1024
+    answered: list[int] = []
     async with running(redis_url, [webhook(receiver)], max_bytes=10 * size) as records:
         for number in range(30):
-            records.ended(call_record(number, said=None))
+            records.ended(call_record(number, said=None), lambda: answered.append(1))
             await eventually(lambda: not records._raw and records._sync.is_done)
         dropped = counted(RecordOutcome.DROPPED) - before
         assert 10 <= dropped <= 20
         await receiver.listen()
         await eventually(lambda: len(set(receiver.ids)) == 30 - dropped)
     assert {f"record-{number:04}" for number in range(25, 30)} <= set(receiver.ids)
+    assert len(answered) == 30
+
+
+async def test_record_is_held_and_delivered_while_redis_has_no_room(
+    real_redis_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_sync, "FULL_SECONDS", 0.05)
+    await receiver.close()
+    answered: list[int] = []
+    with redis.Redis.from_url(real_redis_url) as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"])
+        try:
+            async with running(real_redis_url, [webhook(receiver)]) as records:
+                records.ended(call_record(1), lambda: answered.append(1))
+                records.ended(call_record(2), lambda: answered.append(2))
+                await eventually(lambda: answered == [1, 2])
+                assert client.zcard(f"{PREFIX}pending") == 0
+                # There is room again.
+                client.config_set("maxmemory", 0)
+                await eventually(lambda: client.zcard(f"{PREFIX}pending") == 2)
+                await receiver.listen()
+                await eventually(lambda: sorted(receiver.ids) == ["record-0001", "record-0002"])
+        finally:
+            client.config_set("maxmemory", 0)
+
+
+async def test_records_that_wait_for_a_hanging_hook_are_bounded(redis_url: str, receiver: Receiver) -> None:
+    release = threading.Event()
+    before = counted(RecordOutcome.DROPPED)
+    answered: list[int] = []
+
+    def hang(text: str) -> str:
+        release.wait()
+        return text
+
+    async with running(redis_url, [webhook(receiver)], max_bytes=20_000, hook=hang) as records:
+        for number in range(40):
+            records.ended(call_record(number), lambda: answered.append(1))
+        dropped = counted(RecordOutcome.DROPPED) - before
+        assert dropped > 20
+        assert len(answered) == dropped
+        release.set()
+        await eventually(lambda: len(set(receiver.ids)) == 40 - dropped)
 
 
 async def test_erased_record_is_not_delivered_any_more(redis_url: str, receiver: Receiver) -> None:
