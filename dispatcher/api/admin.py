@@ -141,8 +141,8 @@ class CallsApi:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Answer `GET /calls/{uuid}/events` with server-sent events until the call ends."""
         uuid = request.match_info["uuid"]
-        self._audit.read(request, uuid)
         commands = await self._dispatcher.holder(uuid)
+        self._audit.read(request, uuid)
         async with commands.watch(uuid) as events:
             return await send_events(request, events, uuid)
 

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from common.errors import SettingsError
+from common.observe.line_limit import shown
 from dispatcher.records.redaction import Hook, Redacted, Redactor
 
 REDACTION_SECONDS: Final = 10.0
@@ -40,7 +41,7 @@ def load_hook(name: str) -> Hook:
     # An operator's module may raise anything, SystemExit included.
     except (Exception, SystemExit) as error:
         raise SettingsError(
-            f"CALL_RECORDS_REDACT={name!r} cannot be loaded: {type(error).__name__}: {error}"
+            f"CALL_RECORDS_REDACT={name!r} cannot be loaded: {type(error).__name__}: {shown(str(error))}"
         ) from error
     if not callable(hook):
         raise SettingsError(f"CALL_RECORDS_REDACT={name!r} is no function")

@@ -37,6 +37,8 @@ def test_module_of_the_working_directory_replaces_none_of_the_service(folder: Pa
         ("f = 1", "second_broken:f"),
         ("1 / 0", "third_broken:f"),
         ("raise SystemExit(3)", "fourth_broken:f"),
+        ("raise ValueError('one\\ntwo')", "fifth_broken:f"),
+        ("def f(:", "sixth_broken:f"),
     ],
 )
 def test_hook_that_cannot_be_loaded_stops_the_start(folder: Path, content: str | None, name: str) -> None:
