@@ -157,7 +157,7 @@ def test_text_over_the_bound_is_left_out() -> None:
 
 
 def test_texts_beyond_the_time_of_a_record_are_left_out() -> None:
-    times = iter([0.0, MAX_RECORD_SECONDS / 2, MAX_RECORD_SECONDS * 2])
+    times = iter([0.0, MAX_RECORD_SECONDS * 2, MAX_RECORD_SECONDS * 2])
     made = Redactor(clock=lambda: next(times)).texts(["one", "two"])
     assert made.texts == ("one", None)
 
