@@ -46,7 +46,8 @@ COMMON_REGIONS: Final = ("US", "GB", "DE", "FR", "IT", "ES", "BR", "IN")
 # Digits with what people and models put between them.
 _CLUSTER = re.compile(r"[+(]?\d(?:[\s().,/+*#\u2010-\u2015-]{0,4}\d)+")
 _IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ -]?\d{2}(?=[ -]?[A-Za-z0-9])")
-_DOMAIN = re.compile(r"@(?:[\w-]{1,63}\.){1,8}[\w-]{2,63}")
+_MORE_DIGITS = re.compile(r"(?:[ .,-]{0,2}\d)*")
+_DOMAIN = re.compile(r"@(?:[\w-]{1,63}\.){1,127}[\w-]{2,63}")
 _LOCAL_PART = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]")
 
 Hook = Callable[[str], object]
@@ -193,7 +194,9 @@ def _ibans(text: str) -> Spans:
             continue
         characters, ends = _characters(text, found.start())
         if length := iban_length(characters):
-            spans.append((found.start(), ends[length - 1]))
+            # The digits of a card number behind a word may begin like an IBAN: none of the rest must stay.
+            rest = _MORE_DIGITS.match(text, ends[length - 1])
+            spans.append((found.start(), rest.end() if rest else ends[length - 1]))
     return spans
 
 
