@@ -119,8 +119,8 @@ class CallsApi:
         record = await self._dispatcher.registry.call(uuid)
         if record is None:
             raise CommandError(404, "there is no such call")
-        self._audit.read(request, uuid)
         conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
+        self._audit.read(request, uuid)
         return json_answer(_call(record, time.time()) | conversation, uuid=uuid)
 
     async def hang_up(self, request: web.Request) -> web.Response:
