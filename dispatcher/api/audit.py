@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from common.net.addresses import plain
 from common.observe.line_limit import shown
 
 CONVERSATION_SECONDS: Final = 60.0
@@ -30,7 +31,7 @@ def audit(event: str, request: web.Request, *, uuid: str = "", **fields: object)
         fields: figures.
     """
     named = {"uuid": shown(uuid)} if uuid else {}
-    log.info(event, peer=request.remote, **named, **fields)
+    log.info(event, peer=plain(request.remote or ""), **named, **fields)
 
 
 class ConversationAudit:
