@@ -34,6 +34,7 @@ from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.states import WITHOUT_WORKER
+from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.call_runner import CallRunner
 from dispatcher.workers.links import LinkPool
@@ -107,6 +108,7 @@ class Dispatcher:
         announcements: Announcements = SILENT,
         records: RecordWriter | None = None,
         leaves_calls: bool = False,
+        record_taker: RecordTaker = NO_RECORDS,
     ) -> None:
         """Make a dispatcher that accepts no calls yet.
 
@@ -122,6 +124,7 @@ class Dispatcher:
             records: writes what calls leave behind; None: the log has it alone.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
+            record_taker: takes the records of ended calls.
         """
         self.id = dispatcher_id
         self.registry = registry
@@ -129,6 +132,7 @@ class Dispatcher:
         self.ami = ami
         self.announcements = announcements
         self.records = records or RecordWriter(registry)
+        self.record_taker = record_taker
         # The token of the start: a caller's hash must stay the same when the token is replaced.
         token = security.cluster_token
         self.transfers = Transfers(registry, token.value.get_secret_value() if token is not None else "")
@@ -188,7 +192,7 @@ class Dispatcher:
             for task, step in (
                 (LastingTask.TICK, self._tick),
                 (LastingTask.PUBLISH, self._renew),
-                (LastingTask.RECORDS, self._look_for_lost_calls),
+                (LastingTask.LOST_CALLS, self._look_for_lost_calls),
             )
         ]
         if self._knows_workers.is_set() or not self.placement.redis_is_away:

@@ -211,6 +211,33 @@ FLEET: Final = Dashboard(
                     stacked=True,
                 ),
                 lines(
+                    "Call records",
+                    "In a minute, by outcome. dropped: lost at a bound; dead: no sink took it for a day.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('call_records_total', 'outcome')}", "{{outcome}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Call records that wait",
+                    "Records of ended calls that the dispatchers hold until all sinks have them.",
+                    "short",
+                    Query(NOW.total("call_records_waiting"), "waiting"),
+                ),
+                lines(
+                    "Call records: longest wait",
+                    "Time since delivery of the oldest waiting record was first tried.",
+                    "s",
+                    Query(NOW.records_oldest(), "oldest"),
+                    limits=thresholds.RECORDS_OLDEST_SECONDS,
+                ),
+                lines(
+                    "Call records lost",
+                    "Within 15 minutes: dropped at a bound, or dead.",
+                    "short",
+                    Query(_15M.records_lost(), "lost"),
+                    limits=thresholds.RECORDS_LOST,
+                ),
+                lines(
                     "Failures of lasting tasks",
                     "In a minute, by process and task. They go on; the log line 'task step failed' has the cause.",
                     "cpm",

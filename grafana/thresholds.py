@@ -66,6 +66,12 @@ TOOL_SECONDS: Final = Limits(4.0, 10.0)
 TOOL_FAILED: Final = Limits(0.1, 0.25)
 """Share of the calls of a tool."""
 
+RECORDS_OLDEST_SECONDS: Final = Limits(120, 900)
+"""Longest wait of a call record for delivery. A restarted receiver takes seconds."""
+
+RECORDS_LOST: Final = Limits(0.01, 1)
+"""Call records in 15 minutes that are dropped or dead."""
+
 TASK_FAILURES: Final = Limits(0.1, 60)
 """Failures in a minute. One is a fault of this service; one a second is a task that does nothing else."""
 

@@ -26,6 +26,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
 from common.observe import redaction
+from common.observe.record_outcome import RecordOutcome
 from common.observe.refusals import Refusal
 from common.observe.shared_values import SharedValues, label_values
 from common.observe.tool_outcome import ToolOutcome
@@ -198,6 +199,8 @@ class LastingTask(StrEnum):
     CERTIFICATES = "certificates"
     """The look for renewed certificates."""
     RECORDS = "records"
+    """The delivery of call records."""
+    LOST_CALLS = "lost_calls"
     """The look for calls whose dispatcher died, of which another one writes the record."""
 
 
@@ -292,6 +295,14 @@ class DispatcherMetrics(_CallProcess):
         self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
         refused = _counter("connections_refused", "Refused connections, by reason", "reason")
         self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
+        records = _counter("call_records", "Records of ended calls, by outcome", "outcome")
+        self.call_records = {outcome: records.labels(outcome.value) for outcome in RecordOutcome}
+        self.call_records_waiting = _gauge(
+            "call_records_waiting", "Call records that wait for delivery in the dispatchers", "livesum"
+        )
+        self.call_records_oldest = _gauge(
+            "call_records_oldest_seconds", "Longest time that a call record has waited for delivery", "livemax"
+        )
         # 0 as soon as any dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
 
@@ -467,7 +478,9 @@ def _counter(name: str, help_text: str, *labels: str) -> Counter:
     return Counter(f"{_PREFIX}{name}", help_text, labels, registry=_registry)  # the library adds _total
 
 
-def _gauge(name: str, help_text: str, over_processes: Literal["livesum", "livemin"], *labels: str) -> Gauge:
+def _gauge(
+    name: str, help_text: str, over_processes: Literal["livesum", "livemin", "livemax"], *labels: str
+) -> Gauge:
     return Gauge(f"{_PREFIX}{name}", help_text, labels, registry=_registry, multiprocess_mode=over_processes)
 
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.runtime.release import COMPILED
-from tests.bench import mute, outage, pins, results, tools
+from tests.bench import mute, outage, pins, records, results, tools
 from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -199,6 +199,11 @@ class Bench:
         """Measure a caller's frame in the dispatcher's core, also while a tool collects keys."""
         self.tables.append(mute.measure().table())
 
+    async def records(self) -> None:
+        """Measure the records of ended calls, off and with all sinks on."""
+        sys.stderr.write("bench: records\n")
+        self.tables.append((await records.measure()).table())
+
     # The table
 
     def table(self) -> str:
@@ -287,6 +292,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "outage": Bench.outage,
     "tools": Bench.tools,
     "mute": Bench.mute,
+    "records": Bench.records,
 }
 
 

@@ -38,7 +38,7 @@ ROOMS_OF_COMMON = {
 }
 
 ROOMS_OF_A_PACKAGE = {
-    "dispatcher.api": set[str](),
+    "dispatcher.api": {"dispatcher.records"},
     "dispatcher.asterisk": {"dispatcher.call"},
     "dispatcher.avr": {"dispatcher.call"},
     "dispatcher.call": {"dispatcher.avr"},
