@@ -8,7 +8,7 @@ import functools
 import http
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -33,6 +33,7 @@ from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.states import WITHOUT_WORKER
+from dispatcher.recording.recordings import Recordings, RecordingSettings
 from dispatcher.runner.call_runner import CallRunner
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
@@ -50,6 +51,7 @@ PUBLISH_SECONDS = 0.05
 # `stop` has to be done within the time that a process has to stop (common/runtime/process.py).
 CLOSE_SECONDS = 0.8
 SETTLE_SECONDS = 0.5
+RECORDINGS_SECONDS = 0.3
 # A caller's connection is pinged so that a proxy's idle timer does not cut a call while the agent is silent.
 # Its life is judged by the caller's audio, in the call, not by pongs.
 CALLER_LIMITS = Limits(
@@ -102,6 +104,7 @@ class Dispatcher:
         security: Security = OPEN,
         announcements: Announcements = SILENT,
         leaves_calls: bool = False,
+        recordings: RecordingSettings | None = None,
     ) -> None:
         """Make a dispatcher that accepts no calls yet.
 
@@ -116,6 +119,7 @@ class Dispatcher:
             announcements: what calls may play by themselves.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
+            recordings: how calls are recorded; None: they are not.
         """
         self.id = dispatcher_id
         self.registry = registry
@@ -135,6 +139,16 @@ class Dispatcher:
             ask_loads=self.links.loads,
             reconnect_seconds=limits.reconnect_seconds,
         )
+        self.recordings = None
+        if recordings is not None:
+            self.recordings = Recordings(
+                recordings,
+                registry,
+                dispatcher_id=dispatcher_id,
+                host=socket.gethostname(),
+                metrics=metrics,
+                reconnect_seconds=limits.reconnect_seconds,
+            )
         self.draining = False
         self._previous_release = PreviousReleaseNotice(registry)
         self._limits = limits
@@ -178,7 +192,7 @@ class Dispatcher:
         await self._renew_once()
         self._tasks = [
             asyncio.create_task(repeat(step, task=task.value, failures=self.metrics.task_failures[task]))
-            for task, step in ((LastingTask.TICK, self._tick), (LastingTask.PUBLISH, self._renew))
+            for task, step in self._steps()
         ]
         if self._knows_workers.is_set() or not self.placement.redis_is_away:
             self._listen(sock, is_listening)
@@ -224,7 +238,7 @@ class Dispatcher:
                 await wait
 
     async def stop(self) -> None:
-        """End all calls and links; takes `CLOSE_SECONDS`, `SETTLE_SECONDS` and the links' time at most."""
+        """End all calls and links; takes the seconds of the constants above and the links' time at most."""
         self.draining = True
         # 1. No new callers.
         if self._server is not None:
@@ -251,10 +265,12 @@ class Dispatcher:
         # Of calls that ended by themselves a moment ago, too. What is still in Redis then goes with its lease.
         if self._settling:
             await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
-        # 3. No more ticks and renewals.
+        # 3. No more ticks and renewals; recordings get their last sound.
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.recordings is not None:
+            await self.recordings.close(RECORDINGS_SECONDS)
         await self.ami.close()
         # 4. The links, with the CLOSE records of the calls in front.
         await self.links.close()
@@ -348,6 +364,13 @@ class Dispatcher:
         return runner
 
     # Lasting tasks
+
+    def _steps(self) -> list[tuple[LastingTask, Callable[[], Awaitable[None]]]]:
+        steps: list[tuple[LastingTask, Callable[[], Awaitable[None]]]]
+        steps = [(LastingTask.TICK, self._tick), (LastingTask.PUBLISH, self._renew)]
+        if self.recordings is not None:
+            steps += [(LastingTask.RECORD, self.recordings.step), (LastingTask.SWEEP, self.recordings.sweep)]
+        return steps
 
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_SECONDS)

@@ -112,6 +112,10 @@ class Formulas:
         """Return 1 if all dispatchers reach Redis, otherwise 0."""
         return self.grouped("min", self.series("redis_up"))
 
+    def recording_dropped(self, *labels: str) -> str:
+        """Return the seconds of calls that are missing in recordings, over the window."""
+        return self.increase("recording_dropped_seconds_total", *labels)
+
     # Conversation
 
     def barge_in(self) -> str:

@@ -52,6 +52,8 @@ WITH_IO: Final = (
     "dispatcher/asterisk/test_ami.py",
     "dispatcher/asterisk/test_transfers.py",
     "dispatcher/avr/test_legacy.py",
+    "dispatcher/recording/test_recordings.py",
+    "dispatcher/recording/test_writer.py",
     "dispatcher/runner/test_call_runner.py",
     "dispatcher/runner/test_call_runner_parting.py",
     "dispatcher/test_door.py",

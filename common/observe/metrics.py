@@ -195,6 +195,10 @@ class LastingTask(StrEnum):
     """The clock of the process's calls."""
     PUBLISH = "publish"
     """The renewal of leases in Redis: a worker's own, or a dispatcher's calls."""
+    RECORD = "record"
+    """The state of recordings in Redis, and requests to pause them."""
+    SWEEP = "sweep"
+    """The deletion of old recordings."""
     CERTIFICATES = "certificates"
     """The look for renewed certificates."""
 
@@ -260,6 +264,21 @@ class FallbackOutcome(StrEnum):
     """The caller or the calls API ended the call before that."""
 
 
+class RecordingDrop(StrEnum):
+    """Why sound of a call is not in its recording."""
+
+    QUEUE = "queue"
+    """The disk is too slow."""
+    DISK = "disk"
+    """Less than 5% of the disk is free."""
+    ERROR = "error"
+    """The disk refused: it is full, read-only or broken."""
+    LENGTH = "length"
+    """The call is longer than a recording may be."""
+    LATE = "late"
+    """The caller's audio came too late, or reply audio too far ahead, for a place in the recording."""
+
+
 class DispatcherMetrics(_CallProcess):
     """The metrics of a dispatcher; create them with `dispatcher()`."""
 
@@ -290,6 +309,12 @@ class DispatcherMetrics(_CallProcess):
         self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
         refused = _counter("connections_refused", "Refused connections, by reason", "reason")
         self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
+        self.recording_seconds = _counter("recording_seconds", "Length of written recordings")
+        dropped = _counter("recording_dropped_seconds", "Sound that is missing in recordings, by reason", "reason")
+        self.recording_dropped = {reason: dropped.labels(reason) for reason in RecordingDrop}
+        self.recording_stopped = _gauge(
+            "recording_stopped", "Dispatchers whose disk takes no recordings", "livesum"
+        )
         # 0 as soon as any dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
 

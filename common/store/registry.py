@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
 from redis.asyncio import ConnectionPool, Redis
@@ -57,6 +57,8 @@ _LUA = Path(__file__).with_name("lua")
 _NO_RECORD = (ValueError, TypeError, RecursionError)
 # Maximum number of unreadable records that are logged.
 _MAX_SKIPPED = 100
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -291,6 +293,11 @@ class Registry:
         """Return the memory of a call; empty if there is none."""
         fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{KEY_PREFIX}said:{uuid}")
         return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
+
+    async def run(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        """Run commands of another module of this room, within the bounds of this class."""
+        result: T = await self._bounded(command, self._redis)
+        return result
 
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""

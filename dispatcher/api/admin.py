@@ -29,6 +29,8 @@ from dispatcher.api import page
 from dispatcher.api.access import Access
 from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.api.event_stream import send_events
+from dispatcher.api.recordings import ElsewhereError, RecordingsApi
+from dispatcher.recording.recordings import Recordings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Maximum time for a request's body, which has at most 64 KiB.
@@ -45,6 +47,10 @@ class Calls(Interface):
     @property
     def registry(self) -> Registry:
         """The registry in Redis."""
+
+    @property
+    def recordings(self) -> Recordings | None:
+        """Recordings of calls; None: calls are not recorded."""
 
     async def holder(self, uuid: str) -> CallCommands:
         """Return the commands of the call's worker, or of the call's dispatcher while no worker has the call."""
@@ -66,6 +72,9 @@ def application(dispatcher: Calls, token: Token | None = None) -> web.Applicatio
             web.post("/calls/{uuid}/session", guarded(api.session)),
             web.post("/calls/{uuid}/say", guarded(api.say)),
             web.get("/calls/{uuid}/events", guarded(api.events)),
+            web.get("/calls/{uuid}/recording", guarded(api.recording), allow_head=False),
+            web.post("/calls/{uuid}/recording", guarded(api.pause_recording)),
+            web.delete("/calls/{uuid}/recording", guarded(api.delete_recording)),
         ]
     )
     return app
@@ -76,6 +85,7 @@ class CallsApi:
 
     def __init__(self, dispatcher: Calls) -> None:
         self._dispatcher = dispatcher
+        self._recordings = RecordingsApi(dispatcher.recordings, dispatcher.registry)
 
     async def workers(self, _: web.Request) -> web.Response:
         """Answer `GET /workers`."""
@@ -117,6 +127,19 @@ class CallsApi:
         async with commands.watch(uuid) as events:
             return await send_events(request, events, uuid)
 
+    async def recording(self, request: web.Request) -> web.StreamResponse:
+        """Answer `GET /calls/{uuid}/recording` with a WAV file."""
+        return await self._recordings.read(request)
+
+    async def pause_recording(self, request: web.Request) -> web.Response:
+        """Answer `POST /calls/{uuid}/recording`."""
+        uuid = request.match_info["uuid"]
+        return _json(await self._recordings.pause(uuid, await _body(request)), uuid=uuid)
+
+    async def delete_recording(self, request: web.Request) -> web.Response:
+        """Answer `DELETE /calls/{uuid}/recording`."""
+        return _json(await self._recordings.delete(request), uuid=request.match_info["uuid"])
+
     async def _command(self, request: web.Request, action: str, body: dict[str, Any]) -> web.Response:
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
@@ -131,6 +154,8 @@ def _guarded(access: Access, handler: Handler) -> Handler:
             return _json({"error": refusal.message}, status=refusal.status, headers=headers)
         try:
             return await handler(request)
+        except ElsewhereError as error:
+            return _json({"error": str(error), "hosts": error.hosts}, status=error.status)
         except CommandError as error:
             return _json({"error": str(error)}, status=error.status, uuid=request.match_info.get("uuid", NO_CALL))
         except RegistryUnavailable as error:

@@ -38,18 +38,28 @@ ROOMS_OF_COMMON = {
 }
 
 ROOMS_OF_A_PACKAGE = {
-    "dispatcher.api": set[str](),
+    "dispatcher.api": {"dispatcher.recording"},
     "dispatcher.asterisk": {"dispatcher.call"},
     "dispatcher.avr": {"dispatcher.call"},
-    "dispatcher.call": {"dispatcher.avr"},
-    "dispatcher.runner": {"dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.workers"},
+    "dispatcher.call": {"dispatcher.avr", "dispatcher.recording"},
+    "dispatcher.recording": {"dispatcher.records"},
+    "dispatcher.runner": {
+        *(
+            "dispatcher.asterisk",
+            "dispatcher.avr",
+            "dispatcher.call",
+            "dispatcher.recording",
+            "dispatcher.workers",
+        ),
+    },
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
     "dispatcher.service": {
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
-        "dispatcher.workers",
+        *("dispatcher.recording", "dispatcher.workers"),
     },
     "dispatcher.main": {
-        *("dispatcher.api", "dispatcher.asterisk", "dispatcher.call", "dispatcher.runner", "dispatcher.service"),
+        *("dispatcher.api", "dispatcher.asterisk", "dispatcher.call", "dispatcher.recording", "dispatcher.runner"),
+        "dispatcher.service",
     },
     "worker.audio": {"worker.config"},
     "worker.config": {"worker.realtime", "worker.tools"},

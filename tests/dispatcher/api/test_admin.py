@@ -55,6 +55,7 @@ class _Calls:
 
     def __init__(self, registry: Registry, client: Client) -> None:
         self.registry = registry
+        self.recordings = None
         self._client = client
 
     @property
