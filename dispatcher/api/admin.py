@@ -85,7 +85,7 @@ class CallsApi:
 
     def __init__(self, dispatcher: Calls) -> None:
         self._dispatcher = dispatcher
-        self._recordings = RecordingsApi(dispatcher.recordings, dispatcher.registry)
+        self._recordings = RecordingsApi(dispatcher)
 
     async def workers(self, _: web.Request) -> web.Response:
         """Answer `GET /workers`."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+from typing import Protocol as Interface
 
 import structlog
 from aiohttp import web
@@ -25,6 +26,18 @@ log = structlog.get_logger()
 
 PIECE_BYTES = 256 * 1024
 OFF = "calls are not recorded: set RECORDINGS_DIR"
+
+
+class Recorded(Interface):
+    """The part of a dispatcher that these handlers use."""
+
+    @property
+    def recordings(self) -> Recordings | None:
+        """Recordings of calls; None: calls are not recorded."""
+
+    @property
+    def registry(self) -> Registry:
+        """The registry in Redis."""
 
 
 class ElsewhereError(CommandError):
@@ -42,9 +55,8 @@ class ElsewhereError(CommandError):
 class RecordingsApi:
     """The handlers of `/calls/{uuid}/recording`."""
 
-    def __init__(self, recordings: Recordings | None, registry: Registry) -> None:
-        self._recordings = recordings
-        self._registry = registry
+    def __init__(self, dispatcher: Recorded) -> None:
+        self._dispatcher = dispatcher
 
     async def pause(self, uuid: str, body: dict[str, Any]) -> dict[str, Any]:
         """Pause the recording of a live call, or go on; return the new state.
@@ -60,7 +72,7 @@ class RecordingsApi:
         recorder = recordings.recorder_of(uuid)
         if recorder is not None:
             return {"paused": paused, "stored": await recordings.pause(recorder, paused=paused)}
-        call = await self._registry.call(uuid)
+        call = await self._dispatcher.registry.call(uuid)
         if call is None:
             raise CommandError(404, "there is no such call")
         if not call.dispatcher:
@@ -102,9 +114,10 @@ class RecordingsApi:
         return {"deleted": deleted}
 
     def _there(self) -> Recordings:
-        if self._recordings is None:
+        recordings = self._dispatcher.recordings
+        if recordings is None:
             raise CommandError(409, OFF)
-        return self._recordings
+        return recordings
 
     def _any_written(self, found: list[Found]) -> bool:
         folder = self._there().folder

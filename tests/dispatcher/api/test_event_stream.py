@@ -27,6 +27,7 @@ class Dispatcher:
     """A dispatcher whose only worker has the call."""
 
     is_ready = True
+    recordings = None
 
     def __init__(self) -> None:
         self.asked: list[wire.Command] = []
