@@ -28,7 +28,7 @@ HOLD_SAMPLES = 5 * SAMPLE_RATE_HZ
 # A stretch waits this long until it is known whether the recording is paused.
 UNSURE_SAMPLES = 10 * SAMPLE_RATE_HZ
 # Shortest and longest stretch. A killed process loses about one of the shortest.
-MIN_STRETCH_SAMPLES = SAMPLE_RATE_HZ
+MIN_STRETCH_SAMPLES = 2 * SAMPLE_RATE_HZ
 MAX_STRETCH_SAMPLES = 30 * SAMPLE_RATE_HZ
 # Reply audio that AVR Core has and has not played: two minutes are more than a model says at once.
 MAX_AHEAD_SAMPLES = 120 * SAMPLE_RATE_HZ
@@ -295,4 +295,5 @@ class Timeline:
         self._cursor = position + samples
 
     def _position(self, seconds: float) -> int:
-        return round((seconds - self.began_seconds) * SAMPLE_RATE_HZ)
+        # Rounded; `round` takes five times as long.
+        return int((seconds - self.began_seconds) * SAMPLE_RATE_HZ + 0.5)

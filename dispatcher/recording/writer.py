@@ -18,6 +18,8 @@ from dispatcher.recording.wav_file import WavFile
 
 # The disk may stall for a while: 32 MiB are ten seconds of a hundred calls.
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
+# Stretches are gathered for this time: each waking of the thread takes the interpreter from the event loop.
+GATHER_SECONDS = 0.25
 # The free disk is looked up so often, and after a failure the disk is tried again so late.
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 5.0
@@ -75,12 +77,13 @@ class RecordingWriter:
         return thread is None or not thread.is_alive()
 
     def _put(self, file: WavFile, stretch: Stretch | None) -> None:
+        if not self._queue:
+            self._changed.notify()
         self._queue.append((file, stretch))
         self._queued_bytes += 0 if stretch is None else stretch.samples * FRAME_BYTES
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
             self._thread.start()
-        self._changed.notify()
 
     # In its own
 
@@ -91,17 +94,26 @@ class RecordingWriter:
                     if self._is_closing:
                         return
                     self._changed.wait()
-                file, stretch = self._queue.popleft()
+                self._changed.wait_for(lambda: self._is_closing, GATHER_SECONDS)
+                gathered = len(self._queue)
+            for _ in range(gathered):
+                self._write_next()
+
+    def _write_next(self) -> None:
+        # No lock: only this thread takes anything out.
+        file, stretch = self._queue[0]
+        if stretch is None:
+            file.close()
+        dropped = None if stretch is None else self._write(file, stretch)
+        with self._changed:
+            self._queue.popleft()
             if stretch is None:
-                file.close()
-                continue
-            dropped = self._write(file, stretch)
-            with self._changed:
-                self._queued_bytes -= stretch.samples * FRAME_BYTES
-                if dropped is None:
-                    self.written_samples += stretch.samples
-                else:
-                    self.dropped_samples[dropped] += stretch.samples
+                return
+            self._queued_bytes -= stretch.samples * FRAME_BYTES
+            if dropped is None:
+                self.written_samples += stretch.samples
+            else:
+                self.dropped_samples[dropped] += stretch.samples
 
     def _write(self, file: WavFile, stretch: Stretch) -> RecordingDrop | None:
         """Write a stretch; return why it was dropped, if it was."""
