@@ -18,6 +18,7 @@ from common.store.registry import Registry
 from dispatcher.recording import names
 from dispatcher.recording.folder import RecordingFolder, Swept
 from dispatcher.recording.recorder import CallRecorder
+from dispatcher.recording.stall_guard import StallGuard
 from dispatcher.recording.stretch import Stretch
 from dispatcher.recording.wav_file import WavFile
 from dispatcher.recording.writer import RecordingWriter, seconds_of
@@ -103,6 +104,7 @@ class Recordings:
         self._counted_samples = 0
         self._counted_dropped = dict.fromkeys(RecordingDrop, 0)
         self._lines = LineLimit(LOG_SECONDS)
+        self._stall_guard = StallGuard()
         self._problem = self._folder_problem = ""
 
     # Calls
@@ -222,6 +224,7 @@ class Recordings:
         """Count, log, take requests of other dispatchers, and bring Redis up to date."""
         await asyncio.sleep(STEP_SECONDS)
         self._count()
+        may_write = self._stall_guard.step(time.monotonic())
         if not self._by_uuid and not self._ended:
             return
         try:
@@ -231,6 +234,8 @@ class Recordings:
                     await self.pause(recorder, paused=paused)
         except RegistryUnavailable:
             pass
+        if not may_write:
+            return
         now_seconds = time.monotonic()
         is_due = now_seconds - self._written_seconds >= STATE_SECONDS
         recorders = [each for each in self._by_uuid.values() if each.is_changed or is_due]
