@@ -28,7 +28,7 @@ log = structlog.get_logger()
 # Requests of other dispatchers are looked for so often, while calls are recorded.
 STEP_SECONDS = 0.25
 # States are written to Redis again so often: it may lose them.
-STATE_SECONDS = 5.0
+STATE_SECONDS = 10.0
 # A state outlives its dispatcher by this, besides the time in which the caller may come back.
 STATE_KEPT_SECONDS = 60
 # The state of an ended call names the host of its recording for so long.
