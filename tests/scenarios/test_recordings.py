@@ -89,7 +89,7 @@ async def _kill(dispatcher: ServiceProcess) -> None:
     await dispatcher.ended()
 
 
-async def test_killed_dispatcher_leaves_a_valid_file_and_another_goes_on(
+async def test_killed_dispatcher_leaves_a_valid_file_another_goes_on(
     real_redis_url: str, tmp_path: Path, simulator: RealtimeSimulator
 ) -> None:
     async with Cluster(real_redis_url, simulator.url, RECORDINGS_DIR=tmp_path) as cluster:

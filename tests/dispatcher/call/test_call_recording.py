@@ -100,7 +100,7 @@ def assert_heard(call: RecordedCall) -> None:
     assert len(different) == 0, f"first at {different[0]}"
 
 
-def test_reply_that_comes_faster_than_it_plays_is_recorded_as_heard() -> None:
+def test_reply_faster_than_real_time_is_recorded_as_heard() -> None:
     call = RecordedCall()
     call.run(1)
     call.record(wire.ReplyItem(0, "a"))
@@ -113,7 +113,7 @@ def test_reply_that_comes_faster_than_it_plays_is_recorded_as_heard() -> None:
     assert_heard(call)
 
 
-def test_interrupted_reply_ends_where_the_caller_stopped_hearing_it() -> None:
+def test_interrupted_reply_ends_where_it_was_heard_last() -> None:
     call = RecordedCall()
     call.run(1)
     call.record(wire.ReplyItem(0, "a"))
@@ -128,7 +128,7 @@ def test_interrupted_reply_ends_where_the_caller_stopped_hearing_it() -> None:
     assert_heard(call)
 
 
-def test_reply_of_a_lost_worker_and_that_of_the_next_are_recorded() -> None:
+def test_replies_of_a_lost_worker_and_the_next_are_recorded() -> None:
     call = RecordedCall()
     call.run(1)
     call.record(wire.ReplyItem(0, "a"))
@@ -170,7 +170,7 @@ def test_audio_that_is_held_is_recorded_when_it_is_played() -> None:
     assert_heard(call)
 
 
-def test_interruption_while_the_core_is_away_is_recorded_when_it_is_back() -> None:
+def test_interruption_while_the_core_is_away_counts_at_its_return() -> None:
     """The core plays on what it has while its connection is broken."""
     call = RecordedCall()
     call.run(1)
@@ -191,7 +191,7 @@ def test_interruption_while_the_core_is_away_is_recorded_when_it_is_back() -> No
     assert (right == call.heard).all()
 
 
-def test_sound_behind_a_take_over_waits_for_what_the_core_still_plays() -> None:
+def test_sound_behind_a_take_over_waits_for_the_cores_buffer() -> None:
     """Another dispatcher gave the core two seconds; its sound is in that dispatcher's file."""
     timeline = Timeline()
     timeline.decide(paused=False)

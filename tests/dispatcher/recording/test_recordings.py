@@ -119,9 +119,7 @@ async def has_written(path: Path, seconds: float) -> None:
     await eventually(lambda: written_seconds(path) >= seconds)
 
 
-async def test_call_is_recorded_and_read_while_it_lasts_and_behind_its_end(
-    real_redis_url: str, tmp_path: Path
-) -> None:
+async def test_call_is_recorded_and_read_live_and_ended(real_redis_url: str, tmp_path: Path) -> None:
     async with Rig(real_redis_url, recordings=settings_of(tmp_path)) as rig, api_of(rig) as api:
         await rig.worker()
         before = counted("avr_sts_recording_seconds_total")

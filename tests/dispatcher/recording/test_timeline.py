@@ -149,7 +149,7 @@ def test_jitter_below_the_gap_shifts_nothing() -> None:
     assert (left(call.end()) == as_samples(b"".join(call.said))).all()
 
 
-def test_audio_that_comes_later_than_the_bound_is_lost_and_counted() -> None:
+def test_audio_later_than_the_bound_is_lost_and_counted() -> None:
     call = Call()
     call.talk(2)
     call.now += 8
@@ -371,3 +371,41 @@ def test_spans_of_silence_are_bounded_and_grow_together() -> None:
     assert len(spans) == module.MAX_SPANS
     assert spans[0] == (0, 5)
     assert spans[-1][1] == 10 * (3 * module.MAX_SPANS - 1) + 5, "what was silent stays silent"
+
+
+def test_state_is_decided_once() -> None:
+    call = Call()
+    call.timeline.decide(paused=True)
+    assert not call.timeline.is_paused
+
+
+def test_pause_that_ended_before_the_state_is_known_holds() -> None:
+    call = Call(is_new=False)
+    call.talk(1)
+    call.timeline.pause(True, call.clock)
+    call.talk(1)
+    call.timeline.pause(False, call.clock)
+    call.talk(1)
+    call.timeline.decide(paused=True)
+    recorded = left(call.end())
+    assert not recorded[: 2 * RATE_HZ].any()
+    assert recorded[2 * RATE_HZ :].all()
+
+
+def test_sound_whose_time_is_over_is_cut_in_front() -> None:
+    call = Call()
+    call.talk(3)
+    call.tick()
+    taken = call.timeline.taken_samples
+    call.timeline.played(ramp(2 * RATE_HZ), BEGAN_SECONDS + taken / RATE_HZ + 1)
+    call.talk(2)
+    assert (right(call.end())[taken : taken + RATE_HZ] == as_samples(ramp(2 * RATE_HZ))[RATE_HZ:]).all()
+
+
+def test_interruption_of_nothing_changes_nothing() -> None:
+    call = Call()
+    call.talk(1)
+    call.timeline.interrupted(call.clock)
+    call.timeline.played(ramp(RATE_HZ), call.clock + 1)
+    call.talk(2)
+    assert (right(call.end())[RATE_HZ : 2 * RATE_HZ] == as_samples(ramp(RATE_HZ))).all()
