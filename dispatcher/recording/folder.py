@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,17 +88,17 @@ class RecordingFolder:
         # Files that changed before were examined.
         self._examined_until = float("-inf")
 
-    def prepare(self) -> None:
-        """Create the folder, for its owner alone.
+    def prepare(self) -> int | None:
+        """Create the folder, for its owner alone; return the mode of one that others may enter, too.
+
+        A folder that exists keeps its mode: it may be a volume's, or hold other files. Recordings are private.
 
         Raises:
             OSError: it cannot be created.
         """
         self.path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        if self.path.stat().st_mode & 0o077:
-            # A volume's folder may belong to another user, and then keeps its mode; the files are private.
-            with contextlib.suppress(OSError):
-                self.path.chmod(FOLDER_MODE)
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        return mode if mode & 0o077 else None
 
     def free_share(self) -> float:
         """Return the share of the disk that is free.

@@ -105,6 +105,8 @@ class Recordings:
         self._counted_dropped = dict.fromkeys(RecordingDrop, 0)
         self._lines = LineLimit(LOG_SECONDS)
         self._stall_guard = StallGuard()
+        self._open_mode: int | None = None
+        self._is_open_logged = False
         self._problem = self._folder_problem = ""
 
     # Calls
@@ -250,6 +252,13 @@ class Recordings:
     async def sweep(self) -> None:
         """Delete what is too old or too much, in a thread."""
         swept = await asyncio.to_thread(self._sweep)
+        if self._open_mode is not None and not self._is_open_logged:
+            self._is_open_logged = True
+            log.warning(
+                "recordings folder is open",
+                mode=f"{self._open_mode:04o}",
+                effect="other users see the names of recordings, and not their sound",
+            )
         if swept is not None and (swept.expired or swept.crowded_out or swept.repaired):
             log.info(
                 "recordings swept",
@@ -275,7 +284,7 @@ class Recordings:
 
     def _sweep(self) -> Swept | None:
         try:
-            self.folder.prepare()
+            self._open_mode = self.folder.prepare()
             if self._folder_problem or self._writer.problem:
                 self.folder.probe()
                 self._writer.problem = self._folder_problem = ""

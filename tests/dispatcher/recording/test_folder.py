@@ -38,9 +38,14 @@ def recording(folder: RecordingFolder, uuid: str, *, age_days: float, host: str 
 def test_folder_is_private(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    assert folder.prepare() is None
+
+
+def test_folder_that_exists_keeps_its_mode_and_is_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
     folder.path.chmod(0o755)
-    folder.prepare()
-    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    assert folder.prepare() == 0o755
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o755
 
 
 def test_recordings_of_a_call_are_found_in_order(tmp_path: Path) -> None:
