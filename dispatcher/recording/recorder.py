@@ -39,7 +39,43 @@ class RecordingOutput(Interface):
         """Close the file; the call goes on at another dispatcher if it moved."""
 
 
-class CallRecorder:
+class NoRecorder:
+    """Recorder of a call that is not recorded.
+
+    Attributes:
+        timeline: the sound; the call's core feeds it. None: there is none.
+    """
+
+    timeline: Timeline | None = None
+
+    def begin(self, uuid: str) -> None:
+        """Begin: the connection has said which call it is, and the call is not here already."""
+
+    def placed(self, call_began_seconds: float, *, is_older: bool) -> None:
+        """Note that a worker was found, and with it whether another dispatcher had this call.
+
+        Args:
+            call_began_seconds: by this dispatcher's clock.
+            is_older: another dispatcher had the call. Its recording may be paused.
+        """
+
+    def tick(self, now_seconds: float) -> None:
+        """Hand on what is due."""
+
+    def end(self, now_seconds: float, *, moved: bool) -> None:
+        """Hand on the rest: the call has ended here.
+
+        Args:
+            now_seconds: when.
+            moved: the call goes on at another dispatcher.
+        """
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the files of the recording, in order, those of other dispatchers first; complete behind `end`."""
+        return ()
+
+
+class CallRecorder(NoRecorder):
     """Recording of one call.
 
     Attributes:
@@ -53,7 +89,7 @@ class CallRecorder:
 
     def __init__(self, output: RecordingOutput, host: str, max_samples: int = MAX_SAMPLES) -> None:
         """Make a recorder of a connection that has not said `init`."""
-        self.timeline = Timeline()
+        self.timeline: Timeline = Timeline()
         self.uuid = ""
         self.host = host
         self.file = ""
@@ -73,12 +109,7 @@ class CallRecorder:
         self._output.started(self)
 
     def placed(self, call_began_seconds: float, *, is_older: bool) -> None:
-        """Note that a worker was found, and with it whether another dispatcher had this call.
-
-        Args:
-            call_began_seconds: by this dispatcher's clock.
-            is_older: another dispatcher had the call. Its recording may be paused.
-        """
+        """Go on with the state that another dispatcher left, or begin without one; see `NoRecorder`."""
         if self._is_placed:
             return
         self._is_placed = True
@@ -113,12 +144,7 @@ class CallRecorder:
                 self._write(stretch)
 
     def end(self, now_seconds: float, *, moved: bool) -> None:
-        """Hand on the rest: the call has ended here.
-
-        Args:
-            now_seconds: when.
-            moved: the call goes on at another dispatcher.
-        """
+        """Hand on the rest, and have the file closed; see `NoRecorder`."""
         if not self.file or self._is_over:
             return
         self._is_over = True
@@ -158,3 +184,9 @@ class CallRecorder:
             self._output.too_long(stretch.samples)
         elif self._output.write(self, stretch):
             self._end_samples = stretch.end
+
+
+def joined(known: tuple[Segment, ...], told: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """Return the files of a recording from two sources, in order; the second source replaces files of the first."""
+    files = {(each.host, each.file): each for each in (*known, *told)}
+    return tuple(sorted(files.values(), key=lambda each: (each.from_seconds, each.file)))

@@ -25,6 +25,7 @@ from dispatcher.call.actions import Purpose
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
+from dispatcher.recording.recorder import NoRecorder
 from dispatcher.runner.assignment_channel import AssignmentChannel
 from dispatcher.runner.asterisk_runner import AsteriskRunner
 from dispatcher.runner.calls import Calls
@@ -41,7 +42,7 @@ class CallRunner:
 
     Attributes:
         call: the call.
-        recorder: of the call; None: calls are not recorded.
+        recorder: of the call's sound.
         started_at_ms: when the call was pinned first, by the clock of Redis; None where Redis did not say.
         is_published: Redis knows the call as this dispatcher's.
     """
@@ -55,10 +56,8 @@ class CallRunner:
     ) -> None:
         # The time for `init` runs from TCP's accept: it is not one more after that of the handshake.
         began_seconds = time.monotonic() if since_seconds is None else since_seconds
-        # Its `segments()` name the files, those of other dispatchers too; complete behind `_ended`.
-        self.recorder = None if calls.recordings is None else calls.recordings.recorder()
-        timeline = None if self.recorder is None else self.recorder.timeline
-        self.call = Call(metadata, began_seconds, limits, calls.announcements, timeline)
+        self.recorder = NoRecorder() if calls.recordings is None else calls.recordings.recorder()
+        self.call = Call(metadata, began_seconds, limits, calls.announcements, self.recorder.timeline)
         self.started_at_ms: int | None = None
         self.is_published = False
         self._calls = calls
@@ -110,8 +109,7 @@ class CallRunner:
         for assignment in [each for each, channel in self._channels.items() if channel.is_full]:
             self._tell(functools.partial(self.call.channel_full, assignment, now_seconds))
         self._tell(functools.partial(self.call.tick, now_seconds))
-        if self.recorder is not None:
-            self.recorder.tick(now_seconds)
+        self.recorder.tick(now_seconds)
 
     def superseded(self) -> None:
         """End the call here: another connection has it."""
@@ -298,9 +296,8 @@ class CallRunner:
             self.is_published = True
         self._channels[assignment] = AssignmentChannel(self, worker_link, assignment)
         self._tell(lambda: self.call.placed(assignment, time.monotonic()))
-        if self.recorder is not None:
-            is_older = assignment.attach or self.call.memory.is_recalled
-            self.recorder.placed(self.call.identity.began_seconds, is_older=is_older)
+        is_older = assignment.attach or self.call.memory.is_recalled
+        self.recorder.placed(self.call.identity.began_seconds, is_older=is_older)
         if assignment not in self.call.hand_over.all_assignments():
             # The call could not take it, and has said why.
             self._leave_channel(assignment)
@@ -455,8 +452,7 @@ class CallRunner:
                 older.take_over(self)
                 self.call.absorbed()
                 return
-            if self.recorder is not None:
-                self.recorder.begin(self.uuid)
+            self.recorder.begin(self.uuid)
             self._secrets = CallSecrets(self.uuid)
             self._secrets.keep(secrets_in(self.call.identity.provider_config))
             self._log.info("call began", metadata_entries=len(self.call.identity.metadata))
@@ -467,8 +463,7 @@ class CallRunner:
     def _ended(self, ending: actions.Ending, reason: str) -> None:
         if self._waking is not None:
             self._waking.cancel()
-        if self.recorder is not None:
-            self.recorder.end(time.monotonic(), moved=ending is actions.Ending.MOVED)
+        self.recorder.end(time.monotonic(), moved=ending is actions.Ending.MOVED)
         self._calls.ended(self)
         count_end(self._calls.metrics, ending)
         if ending in (actions.Ending.COMPLETED, actions.Ending.MOVED):

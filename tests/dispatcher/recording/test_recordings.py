@@ -19,9 +19,10 @@ from common.store.recording_states import RecordingState, RecordingStates, Store
 from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.recording import names
-from dispatcher.recording.recorder import CallRecorder
+from dispatcher.recording.recorder import CallRecorder, NoRecorder, joined
 from dispatcher.recording.recordings import RecordingSettings
 from dispatcher.recording.stretch import Stretch
+from dispatcher.records.call_record import Segment
 from tests.dispatcher.recording.strict_wav import frames_of, read_strictly
 from tests.dispatcher.rig import Core, Rig, counted
 from tests.dispatcher.scripted_worker import attach_or_take
@@ -306,6 +307,24 @@ def test_recorder_ends_at_the_longest_recording(tmp_path: Path) -> None:
     (first,) = output.written  # the next would end behind two seconds
     assert output.too_long_samples == 6 * 8000 - first.samples
     assert recorder.segments()[0].seconds == first.samples / 8000
+
+
+def test_files_of_a_recording_are_named_once_and_in_order() -> None:
+    first, second = Segment("a", "1.wav", 0.0, 5.0), Segment("b", "2.wav", 7.0, 1.0)
+    longer = Segment("a", "1.wav", 0.0, 6.5)
+    assert joined((first,), ()) == (first,)
+    assert joined((first,), (longer, second)) == (longer, second)
+    assert joined((second,), (longer,)) == (longer, second)
+
+
+def test_call_that_is_not_recorded_has_no_files() -> None:
+    recorder = NoRecorder()
+    recorder.begin(UUID)
+    recorder.placed(0.0, is_older=True)
+    recorder.tick(1.0)
+    recorder.end(2.0, moved=False)
+    assert recorder.segments() == ()
+    assert recorder.timeline is None
 
 
 class _Output:
