@@ -187,6 +187,6 @@ class CallRecorder(NoRecorder):
 
 
 def joined(known: tuple[Segment, ...], told: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """Return the files of a recording from two sources, in order; the second source replaces files of the first."""
+    """Return the files of a recording from two sources, in order; the second replaces files of the first."""
     files = {(each.host, each.file): each for each in (*known, *told)}
     return tuple(sorted(files.values(), key=lambda each: (each.from_seconds, each.file)))
