@@ -19,6 +19,7 @@ from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
+from dispatcher.recording.recordings import RecordingSettings
 from dispatcher.records import configured
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.sounds import load
@@ -78,6 +79,7 @@ async def run(settings: Settings, process: Process) -> int:
         # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
         record_taker=records,
+        recordings=_recordings(settings),
     )
     await records.start()
     runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)
@@ -116,3 +118,11 @@ async def run(settings: Settings, process: Process) -> int:
     await runner.cleanup()
     await registry.aclose()
     return 0
+
+
+def _recordings(settings: Settings) -> RecordingSettings | None:
+    if settings.recordings_dir is None:
+        return None
+    return RecordingSettings(
+        settings.recordings_dir, settings.recordings_keep_seconds, settings.recordings_max_bytes
+    )

@@ -327,6 +327,17 @@ ALERTS: Final = (
         on=("namespace", "direction"),
     ),
     Alert(
+        "AvrStsRecordingStopped",
+        "warning",
+        "0m",
+        (When(_10M.recording_dropped("reason"), "> 0"),),
+        'Recordings lack {{ $value | printf "%.0f" }} seconds ({{ $labels.reason }})',
+        "Calls go on. disk: less than 5% of the disk is free; lower RECORDINGS_MAX_BYTES or enlarge the disk."
+        " error: the disk is full, read-only or broken (log `recording stopped`). queue: the disk is too slow."
+        " length: a call is longer than four hours. late: the network to AVR Core stalls for seconds.",
+        on=("namespace", "reason"),
+    ),
+    Alert(
         "AvrStsToolFails",
         "warning",
         "5m",

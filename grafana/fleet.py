@@ -197,6 +197,21 @@ FLEET: Final = Dashboard(
                     limits=thresholds.AUDIO_DROPPED,
                 ),
                 lines(
+                    "Recordings",
+                    "Calls that are recorded: seconds of recordings in a second. missing: sound not recorded,"
+                    " by reason.",
+                    "short",
+                    Query(NOW.rate("recording_seconds_total"), "recorded"),
+                    Query(NOW.rate("recording_dropped_seconds_total", "reason"), "missing: {{reason}}"),
+                ),
+                lines(
+                    "Dispatchers whose disk takes no recordings",
+                    "The folder is full, read-only, or less than 5% of its disk is free. Calls go on.",
+                    "short",
+                    Query(NOW.total("recording_stopped"), "stopped"),
+                    limits=thresholds.RECORDING_STOPPED,
+                ),
+                lines(
                     "Invalid messages of AVR Core",
                     "Messages in a minute that the AVR protocol does not allow, by reason.",
                     "cpm",

@@ -120,6 +120,10 @@ class Formulas:
         """Return the call records that were dropped, or that a sink did not take, over the window."""
         return self.increase("call_records_total", match=('outcome=~"dropped|dead"',))
 
+    def recording_dropped(self, *labels: str) -> str:
+        """Return the seconds of calls that are missing in recordings, over the window."""
+        return self.increase("recording_dropped_seconds_total", *labels)
+
     # Conversation
 
     def barge_in(self) -> str:

@@ -78,6 +78,9 @@ TASK_FAILURES: Final = Limits(0.1, 60)
 ILLEGAL_TRANSITIONS: Final = Limits(0.1, 6)
 """In a minute. Each is a fault of this service, and costs a session."""
 
+RECORDING_STOPPED: Final = Limits(1, 2)
+"""Dispatchers whose disk takes no recordings."""
+
 WORKER_RESTARTS: Final = Limits(1, 3)
 """Restarts in half an hour."""
 

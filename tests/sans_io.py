@@ -53,6 +53,8 @@ WITH_IO: Final = (
     "dispatcher/asterisk/test_ami.py",
     "dispatcher/asterisk/test_transfers.py",
     "dispatcher/avr/test_legacy.py",
+    "dispatcher/recording/test_recordings.py",
+    "dispatcher/recording/test_writer.py",
     "dispatcher/records/test_configured.py",
     "dispatcher/records/test_directory_sink.py",
     "dispatcher/records/test_record_file.py",

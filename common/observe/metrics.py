@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 
 from common.observe import redaction
 from common.observe.record_outcome import RecordOutcome
+from common.observe.recording_drop import RecordingDrop
 from common.observe.refusals import Refusal
 from common.observe.shared_values import SharedValues, label_values
 from common.observe.tool_outcome import ToolOutcome
@@ -196,6 +197,10 @@ class LastingTask(StrEnum):
     """The clock of the process's calls."""
     PUBLISH = "publish"
     """The renewal of leases in Redis: a worker's own, or a dispatcher's calls."""
+    RECORD = "record"
+    """The state of recordings in Redis, and requests to pause them."""
+    SWEEP = "sweep"
+    """The deletion of old recordings."""
     CERTIFICATES = "certificates"
     """The look for renewed certificates."""
     RECORDS = "records"
@@ -302,6 +307,12 @@ class DispatcherMetrics(_CallProcess):
         )
         self.call_records_oldest = _gauge(
             "call_records_oldest_seconds", "Longest time that a call record has waited for delivery", "livemax"
+        )
+        self.recording_seconds = _counter("recording_seconds", "Length of written recordings")
+        dropped = _counter("recording_dropped_seconds", "Sound that is missing in recordings, by reason", "reason")
+        self.recording_dropped = {reason: dropped.labels(reason) for reason in RecordingDrop}
+        self.recording_stopped = _gauge(
+            "recording_stopped", "Dispatchers whose disk takes no recordings", "livesum"
         )
         # 0 as soon as any dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")

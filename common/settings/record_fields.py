@@ -1,4 +1,4 @@
-"""The settings of what a call leaves behind: its record."""
+"""The settings of what a call leaves behind: its record, and its recording."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 
 from common.settings.field_types import HttpUrl, RedisUrl
 from common.settings.record_values import function_name, webhook_secret
-from common.settings.values import boolean, names, whole_number
+from common.settings.values import boolean, names, number, whole_number
 
 
 class RecordFields(BaseModel):
@@ -51,4 +51,18 @@ class RecordFields(BaseModel):
         default=None,
         description="a Python function that redacts what was said, as module:function, from the working directory "
         "or an installed package",
+    )
+    recordings_dir: Path | None = Field(
+        default=None,
+        description="folder in which each call is recorded as a stereo WAV file, caller left, agent right; unset: "
+        "no call is recorded",
+    )
+    recordings_keep_seconds: Annotated[float, BeforeValidator(number(0, 10 * 365 * 86_400))] = Field(
+        default=30 * 86_400,
+        description="time after which a recording is deleted; 0: only RECORDINGS_MAX_BYTES deletes",
+    )
+    recordings_max_bytes: Annotated[int, BeforeValidator(whole_number(1024 * 1024, 2**50))] = Field(
+        default=10 * 1024**3,
+        description="size of all recordings in RECORDINGS_DIR, above which the oldest are deleted; an hour of a "
+        "call has 115 MB",
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from common.errors import RegistryUnavailable
@@ -56,6 +57,8 @@ _SCANNED = 500
 _NO_RECORD = (ValueError, TypeError, RecursionError)
 # Maximum number of unreadable records that are logged.
 _MAX_SKIPPED = 100
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -272,6 +275,11 @@ class Registry:
         """Return the memory of a call; empty if there is none."""
         fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{KEY_PREFIX}said:{uuid}")
         return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
+
+    async def run(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        """Run commands of another module of this room, within the bounds of this class."""
+        result: T = await self._bounded(command, self._redis)
+        return result
 
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""

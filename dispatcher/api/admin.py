@@ -31,7 +31,9 @@ from dispatcher.api.answers import json_answer
 from dispatcher.api.audit import ConversationAudit
 from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.api.event_stream import send_events
+from dispatcher.api.recordings import ElsewhereError, RecordingsApi
 from dispatcher.api.records_api import RecordsApi
+from dispatcher.recording.recordings import Recordings
 from dispatcher.records.record_taker import RecordTaker
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -53,6 +55,10 @@ class Calls(Interface):
     @property
     def record_taker(self) -> RecordTaker:
         """The taker of the records of ended calls."""
+
+    @property
+    def recordings(self) -> Recordings | None:
+        """Recordings of calls; None: calls are not recorded."""
 
     async def holder(self, uuid: str) -> CallCommands:
         """Return the commands of the call's worker, or of the call's dispatcher while no worker has the call."""
@@ -79,6 +85,9 @@ def application(dispatcher: Calls, token: Token | None = None) -> web.Applicatio
             web.delete("/calls/{uuid}/record", guarded(records.erase_call)),
             web.delete("/records", guarded(records.erase_number)),
             web.post("/records/retry", guarded(records.retry)),
+            web.get("/calls/{uuid}/recording", guarded(api.recording), allow_head=False),
+            web.post("/calls/{uuid}/recording", guarded(api.pause_recording)),
+            web.delete("/calls/{uuid}/recording", guarded(api.delete_recording)),
         ]
     )
     return app
@@ -91,6 +100,7 @@ class CallsApi:
         self._dispatcher = dispatcher
         self._records = records
         self._audit = ConversationAudit()
+        self._recordings = RecordingsApi(dispatcher)
 
     async def workers(self, _: web.Request) -> web.Response:
         """Answer `GET /workers`."""
@@ -146,6 +156,19 @@ class CallsApi:
         async with commands.watch(uuid) as events:
             return await send_events(request, events, uuid)
 
+    async def recording(self, request: web.Request) -> web.StreamResponse:
+        """Answer `GET /calls/{uuid}/recording` with a WAV file."""
+        return await self._recordings.read(request)
+
+    async def pause_recording(self, request: web.Request) -> web.Response:
+        """Answer `POST /calls/{uuid}/recording`."""
+        uuid = request.match_info["uuid"]
+        return json_answer(await self._recordings.pause(uuid, await _body(request)), uuid=uuid)
+
+    async def delete_recording(self, request: web.Request) -> web.Response:
+        """Answer `DELETE /calls/{uuid}/recording`."""
+        return json_answer(await self._recordings.delete(request), uuid=request.match_info["uuid"])
+
     async def _command(self, request: web.Request, action: str, body: dict[str, Any]) -> web.Response:
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
@@ -160,6 +183,8 @@ def _guarded(access: Access, handler: Handler) -> Handler:
             return json_answer({"error": refusal.message}, status=refusal.status, headers=headers)
         try:
             return await handler(request)
+        except ElsewhereError as error:
+            return json_answer({"error": str(error), "hosts": error.hosts}, status=error.status)
         except CommandError as error:
             return json_answer(
                 {"error": str(error)}, status=error.status, uuid=request.match_info.get("uuid", NO_CALL)

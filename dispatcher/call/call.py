@@ -51,6 +51,7 @@ from dispatcher.call.sessions.worker_side import WorkerSide
 from dispatcher.call.states import Event, State
 from dispatcher.call.telephony import Telephony
 from dispatcher.call.way_out import WayOut
+from dispatcher.recording.timeline import Timeline
 
 # Maximum time for the commands of a caller that did not come back.
 PROMISE_SECONDS = 15.0
@@ -75,8 +76,9 @@ class Call:
         now_seconds: float,
         limits: CallLimits = DEFAULT_LIMITS,
         announcements: Announcements = SILENT,
+        timeline: Timeline | None = None,
     ) -> None:
-        """Make a call of a connection that has not sent `init` yet."""
+        """Make a call of a connection that has not sent `init` yet; `timeline` is that of its recording."""
         self._life = CallLife()
         self.identity = CallIdentity(metadata, now_seconds)
         self.assignments = Assignments()
@@ -84,10 +86,11 @@ class Call:
         self._out = ActionQueue()
         self.hand_over = HandOver(self._out, self.assignments)
         self._limits = limits
+        self._timeline = timeline
         self._placing = Placing(limits, self.recovery, now_seconds)
         self._caller = CallerSide(limits, now_seconds)
-        self._mute = CallerMute()
-        self._playback = ReplyPlayback(self._out, CallMemory(), self._caller.presence, now_seconds)
+        self._mute = CallerMute(None if timeline is None else timeline.mute_caller)
+        self._playback = ReplyPlayback(self._out, CallMemory(), self._caller.presence, now_seconds, timeline)
         self._telephony = Telephony(self._out, self._playback, limits.order_seconds)
         filler = self._filler = Filler(announcements.filler, announcements.filler_after_seconds)
         self._filler_playback = FillerPlayback(self._out, self._playback, filler)
@@ -445,6 +448,8 @@ class Call:
         self.identity.provider_config = init.provider_config
         self.identity.began_seconds = self._placing.init_seconds = self._playback.init_seconds = now_seconds
         self._caller.began(now_seconds)
+        if self._timeline is not None:
+            self._timeline.begin(now_seconds)
         # The greeting.
         self._filler.owed(now_seconds)
         self.place()
@@ -457,6 +462,8 @@ class Call:
             if self._mute.is_on and self._mute.look(now_seconds):
                 # Everything behind this line gets silence: the worker, the copy for the next one, a recording.
                 pcm = bytes(len(pcm))
+            if self._timeline is not None:
+                self._timeline.caller(pcm, now_seconds)
             may_wait = self.state is not State.PARTING
             self._worker_side.send_audio(self.assignments.current, pcm, may_wait=may_wait)
 

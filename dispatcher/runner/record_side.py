@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from common.link import wire
 from dispatcher.call.actions import Ending, Measurement
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import Call
+from dispatcher.records.call_record import Segment
 from dispatcher.records.record_writer import RecordedCall, RecordWriter
 
 
@@ -19,10 +21,20 @@ class RecordSide:
         facts: what is known of the call.
     """
 
-    def __init__(self, records: RecordWriter, call: Call) -> None:
+    def __init__(
+        self, records: RecordWriter, call: Call, segments: Callable[[], tuple[Segment, ...]] = lambda: ()
+    ) -> None:
+        """Make the side of a call that has not begun.
+
+        Args:
+            records: writes the record.
+            call: the call.
+            segments: returns the files of the call's recording.
+        """
         self.facts = records.facts()
         self._records = records
         self._call = call
+        self._segments = segments
         self._is_recorded = False
         self._was_placed = False
         self._recalling: asyncio.Task[None] | None = None
@@ -31,6 +43,7 @@ class RecordSide:
     def recorded(self) -> RecordedCall:
         """The call as its record is to know it."""
         identity = self._call.identity
+        self.facts.recorded(self._segments())
         return RecordedCall(identity.uuid, identity.metadata, identity.began_seconds, self.facts)
 
     @property

@@ -8,6 +8,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -31,6 +32,9 @@ BUSY_CPUS = 0.8
 INTACT_CALLS = 300
 # The capacity of two workers; the surplus has as many calls again.
 CAPACITY = 100
+# Runs without recordings, and as many with, in turn.
+RECORDED_RUNS = 3
+RECORDED_CALLS = 100
 # CPUs used by other processes of the machine. Above this, a figure is not the service's.
 MOST_OTHERS = 0.15
 COLUMNS = (
@@ -147,6 +151,22 @@ class Bench:
                 window_seconds=window_seconds or calls / CALLS_PER_SECOND,
             )
         return self._add(name, run)
+
+    async def recordings(self) -> None:
+        """Measure what recordings cost the dispatcher: runs without and with them in turn."""
+        off, on = [], []
+        with tempfile.TemporaryDirectory(prefix="bench-recordings-") as folder:
+            for _ in range(RECORDED_RUNS):
+                off.append((await self.calls("not recorded", RECORDED_CALLS)).dispatchers_ms)
+                on.append((await self.calls("recorded", RECORDED_CALLS, RECORDINGS_DIR=folder)).dispatchers_ms)
+        before, after = statistics.median(off), statistics.median(on)
+        self.notes += [
+            (
+                "recordings",
+                f"dispatcher: {before:.2f} ms per call-second without, {after:.2f} with: x {after / before:.3f}",
+            ),
+            ("  calls per core", f"{1000 / before:.0f} without, {1000 / after:.0f} with; the dispatcher alone"),
+        ]
 
     async def new(self) -> None:
         """Measure how fast a call gets its session, while 50 a second come."""
@@ -287,6 +307,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "dispatchers": Bench.dispatchers,
     "intact": Bench.intact,
     "overload": Bench.overload,
+    "recordings": Bench.recordings,
     "new": Bench.new,
     "pins": Bench.pins,
     "outage": Bench.outage,

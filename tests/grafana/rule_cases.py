@@ -200,6 +200,20 @@ ALERT_CASES: Final = (
         "20m",
         firing=False,
     ),
+    AlertCase(
+        "AvrStsRecordingStopped",
+        {_of("recording_dropped_seconds_total", reason="disk"): "0x5 1+30x15"},
+        "10m",
+        value="421",
+        labels={"namespace": "voice", "reason": "disk"},
+    ),
+    AlertCase(
+        "AvrStsRecordingStopped",
+        {_of("recording_dropped_seconds_total", reason="disk"): "7x20"},
+        "10m",
+        labels={"namespace": "voice", "reason": "disk"},
+        firing=False,
+    ),
     AlertCase("AvrStsRedisDown", {_of("redis_up", pod="d0"): "1x20", _of("redis_up", pod="d1"): "1x5 0x15"}, "5m"),
     AlertCase("AvrStsRedisDown", {_of("redis_up", pod="d0"): "1x5 0 1x15"}, "5m", firing=False),
     AlertCase(

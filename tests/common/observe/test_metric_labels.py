@@ -37,7 +37,8 @@ LABELS = {
     ("answers_retried", "reason"): RETRY_REASONS,
     ("answers_given_up", "reason"): RETRY_REASONS,
     "limit": {"requests", "tokens"},
-    "task": {"tick", "publish", "certificates", "records", "lost_calls"},
+    "task": {"tick", "publish", "certificates", "records", "lost_calls", "record", "sweep"},
+    ("recording_dropped_seconds", "reason"): {"queue", "disk", "error", "length", "late"},
     ("connections_refused", "reason"): {
         "too_many",
         "too_many_of_address",

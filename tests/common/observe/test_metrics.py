@@ -8,6 +8,7 @@ import pytest
 
 from common.observe.metrics import LastingTask, RetryReason
 from common.observe.record_outcome import RecordOutcome
+from common.observe.recording_drop import RecordingDrop
 from tests.common.speaker import Speaker
 
 
@@ -51,6 +52,9 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_connections_refused_total[too_many]",
         "avr_sts_connections_refused_total[too_many_of_address]",
         "avr_sts_connections_refused_total[too_slow]",
+        "avr_sts_recording_seconds_total",
+        *(f"avr_sts_recording_dropped_seconds_total[{reason}]" for reason in RecordingDrop),
+        "avr_sts_recording_stopped",
         "avr_sts_redis_up",
         "avr_sts_relay_seconds_count[in][dispatcher]",
         "avr_sts_relay_seconds_count[out][dispatcher]",

@@ -86,6 +86,8 @@ WRONG_AND_FATAL: Final = {
     "call_records_max_bytes": "1000",
     "call_records_redis_url": "127.0.0.1:6379",
     "call_records_redact": "redact",
+    "recordings_keep_seconds": "-1",
+    "recordings_max_bytes": "1 GB",
     "https_proxy": "ftp://proxy",
     "http_proxy": "socks5://proxy",
     "redis_url": "127.0.0.1:6379",
@@ -109,7 +111,7 @@ WRONG_AND_FATAL: Final = {
     "log_format": "xml",
     "strict_settings": "maybe",
 }
-# Any text is right: a folder that is missing is named in a notice.
+# Any text is right: a folder that is missing is named in a notice, or is created.
 NEVER_WRONG: Final = frozenset(
     {
         "openai_instructions",
@@ -118,6 +120,7 @@ NEVER_WRONG: Final = frozenset(
         "tools_dir",
         "avr_tools_dir",
         "no_proxy",
+        "recordings_dir",
     }
 )
 

@@ -57,6 +57,7 @@ class _Calls:
     def __init__(self, registry: Registry, client: Client, records: RecordTaker) -> None:
         self.registry = registry
         self.record_taker = records
+        self.recordings = None
         self._client = client
 
     @property

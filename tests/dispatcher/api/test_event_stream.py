@@ -29,6 +29,7 @@ class Dispatcher:
 
     is_ready = True
     record_taker = NO_RECORDS
+    recordings = None
 
     def __init__(self) -> None:
         self.asked: list[wire.Command] = []
