@@ -158,3 +158,23 @@ def test_a_call_that_took_the_way_out_keeps_its_reason() -> None:
 
 def test_a_call_of_a_dispatcher_that_died_was_lost(driver: CallDriver) -> None:
     assert driver.live().call.end_reason is EndReason.LOST
+
+
+def test_an_ended_call_is_not_hung_up(driver: CallDriver) -> None:
+    hangs_up(driver)
+    driver.take()
+    driver.call.hang_up()
+    assert driver.take() == []
+
+
+@pytest.mark.parametrize(("is_known", "seconds"), [(True, 10.0), (False, 5.0)])
+def test_a_call_waits_less_long_where_no_worker_is_known(
+    is_known: bool, seconds: float, driver: CallDriver
+) -> None:
+    driver.init()
+    began = driver.now
+    while driver.state is not State.ENDED:
+        driver.tick(0.1)
+        driver.call.not_placed(1011, "no worker", driver.now, is_known=is_known)
+        driver.tick(0.1)
+    assert driver.now - began == pytest.approx(seconds, abs=0.3)
