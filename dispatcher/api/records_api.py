@@ -68,9 +68,11 @@ class RecordsApi:
         number = request.query.get("number", "")
         if len(selectors.plain_number(number)) < MIN_NUMBER_CHARS:
             raise CommandError(400, "name the number whose records are to be erased: ?number=")
+        # The files lie on the hosts that the records name, so they are named before the records are gone.
+        recordings = await self._recordings_of(selectors.of_number(number))
         erased = await self._outbox().erase(selectors.of_number(number))
         audit("records deleted", request, records=erased, by="number")
-        return json_answer({"erased": erased})
+        return json_answer({"erased": erased, "recordings": recordings})
 
     async def retry(self, request: web.Request) -> web.Response:
         """Answer `POST /records/retry`: dead records wait for delivery again, all or those of `?uuid=`."""
@@ -78,6 +80,24 @@ class RecordsApi:
         retried = await self._outbox().retry(uuid)
         audit("records retried", request, uuid=uuid, records=retried)
         return json_answer({"retried": retried})
+
+    async def _recordings_of(self, selector: str) -> list[dict[str, str]]:
+        """Return the recordings that records with a selector name: uuid, host and file."""
+        found: list[dict[str, str]] = []
+        for dead in (False, True):
+            looked_at = 0
+            async for _, record in self._outbox().newest(dead=dead):
+                looked_at += 1
+                if looked_at > MAX_LOOKED_AT:
+                    break
+                await asyncio.sleep(0)
+                fields = {} if record is None else orjson.loads(record.body)
+                if any(selectors.of_number(value) == selector for value in fields.get("metadata", {}).values()):
+                    found += [
+                        {"uuid": fields["uuid"], "host": each["host"], "file": each["file"]}
+                        for each in fields["recording"]
+                    ]
+        return found
 
     def _outbox(self) -> Outbox:
         if self._records.outbox is None:

@@ -12,6 +12,7 @@ import pytest
 import structlog.testing
 
 from common.store.registry import Registry
+from dispatcher.records.call_record import Segment
 from dispatcher.records.record_taker import NO_RECORDS
 from dispatcher.records.records import Records
 from tests.dispatcher.api.test_admin import Client, answering
@@ -141,10 +142,11 @@ class TestRecord:
 
 class TestErasure:
     async def test_records_of_a_number_are_erased(self, client: Client, records: Records) -> None:
-        await end(records, 1, 2)
+        await end(records, 1, 2, recording=(Segment("host-a", "one.wav", 0.0, 8.0),))
         with structlog.testing.capture_logs() as logs:
             answer = await request(client, "DELETE", "/records?number=+39 02 123 00001")
-        assert answer[:2] == (200, {"erased": 1})
+        left = [{"uuid": "uuid-0001", "host": "host-a", "file": "one.wav"}]
+        assert answer[:2] == (200, {"erased": 1, "recordings": left})
         (line,) = [line for line in logs if line["event"] == "records deleted"]
         assert line["records"] == 1
         assert "00001" not in str(line)
