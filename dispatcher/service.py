@@ -24,6 +24,7 @@ from common.net.websocket_limits import Limits
 from common.net.websocket_server import ServerWebSocket
 from common.observe.metrics import DispatcherMetrics, LastingTask
 from common.observe.refusals import Refusal
+from common.observe.tracing import NO_TRACER, Tracer
 from common.runtime.lasting_task import repeat
 from common.store.registry import Registry
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
@@ -106,6 +107,7 @@ class Dispatcher:
         security: Security = OPEN,
         announcements: Announcements = SILENT,
         records: RecordWriter | None = None,
+        tracer: Tracer = NO_TRACER,
         leaves_calls: bool = False,
     ) -> None:
         """Make a dispatcher that accepts no calls yet.
@@ -120,6 +122,7 @@ class Dispatcher:
             security: of the ports and links.
             announcements: what calls may play by themselves.
             records: writes what calls leave behind; None: the log has it alone.
+            tracer: takes the spans of calls.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
         """
@@ -129,6 +132,7 @@ class Dispatcher:
         self.ami = ami
         self.announcements = announcements
         self.records = records or RecordWriter(registry)
+        self.tracer = tracer
         # The token of the start: a caller's hash must stay the same when the token is replaced.
         token = security.cluster_token
         self.transfers = Transfers(registry, token.value.get_secret_value() if token is not None else "")
@@ -356,7 +360,13 @@ class Dispatcher:
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
         # The token is checked, so metadata may be read from here.
-        runner = CallRunner(self, protocol.metadata(target), self._limits, arrival.since_seconds)
+        runner = CallRunner(
+            self,
+            protocol.metadata(target),
+            self._limits,
+            arrival.since_seconds,
+            traceparent=protocol.traceparent(target),
+        )
         self._runners.add(runner)
         self._idle.clear()
         return runner

@@ -184,6 +184,11 @@ def _log_lines_dropped() -> Counter:
 
 
 @functools.cache
+def _spans_dropped() -> Counter:
+    return _counter("spans_dropped", "Spans of traces dropped because the collector did not take them", "process")
+
+
+@functools.cache
 def _illegal_transitions() -> Counter:
     return _counter("illegal_transitions", "Faults of our own state machines, each in one call", "process")
 
@@ -214,6 +219,7 @@ class _CallProcess:
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
         self.log_lines_dropped = _log_lines_dropped().labels(process)
+        self.spans_dropped = _spans_dropped().labels(process)
         self.illegal_transitions = _illegal_transitions().labels(process)
         failures = _task_failures()
         self.task_failures = {task: failures.labels(process, task.value) for task in LastingTask}
