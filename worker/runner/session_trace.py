@@ -160,8 +160,10 @@ class SessionTrace:
             self._begin_turn(now_seconds)
         elif event.get("type") == "response.create":
             self._requested_seconds = now_seconds
-            if self._turn is not None and self._turn.requested_seconds is None:
-                self._turn.requested_seconds = now_seconds
+            turn = self._turn
+            # Later requests follow a tool or a fault: their time is not the wait for the first answer.
+            if turn is not None and turn.requested_seconds is None and not turn.has_response:
+                turn.requested_seconds = now_seconds
 
     def answered(self, latency_seconds: float, received_seconds: float) -> None:
         """Take the first audio of a turn's answer.

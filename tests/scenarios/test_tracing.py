@@ -1,0 +1,200 @@
+"""Traces of real calls, as a collector gets them from real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from common.runtime.release import RELEASE
+from simulator.avr.core import SimulatedCall, place_call
+from simulator.realtime.server import RealtimeSimulator
+from tests.helpers import eventually
+from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.tones import tone
+from tests.trace_collector import Exported, TraceCollector
+
+TRACE_ID: Final = "0af7651916cd43dd8448eb211c80319c"
+PARENT_ID: Final = "b7ad6b7169203331"
+NUMBER: Final = "+390612345678"
+TOLERANCE_SECONDS: Final = 2.0
+"""A worker hears of the end of a call after its dispatcher."""
+
+TOOL: Final = """
+name = "opening_hours"
+description = "Opening hours"
+input_schema = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
+
+async def handler(uuid, args, metadata):
+    return metadata["traceparent"]
+"""
+
+
+def brief(**settings: object) -> str:
+    """Return instructions for a model that says little, and calls a tool in the first turn."""
+    directive = {
+        "greeting_words": 2,
+        "words": 2,
+        "word_ms": 200,
+        "tool_calls": [{"turn": 1, "name": "opening_hours", "arguments": '{"day": "Wednesday"}'}],
+    }
+    return f"simulator: {json.dumps(directive | settings)}"
+
+
+async def converse(call: SimulatedCall) -> None:
+    """Take a caller's turn, and wait for the answer."""
+    known = len(call.transcripts)
+    await call.say(tone(700, 0.8))
+    await call.wait_for(
+        lambda c: [t.role for t in c.transcripts[known:]] == ["user", "agent"], timeout_seconds=PATIENCE_SECONDS
+    )
+
+
+async def worker_of(cluster: Cluster, call: SimulatedCall) -> ServiceProcess:
+    """Return the worker that has the call now."""
+    pinned = [line for line in cluster.dispatchers[0].events("call pinned") if line["uuid"] == call.uuid]
+    for worker in cluster.workers:
+        if await worker_id(worker) == pinned[-1]["worker"]:
+            return worker
+    raise AssertionError(pinned)
+
+
+async def test_a_call_leaves_one_trace(real_redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "opening_hours.py").write_text(TOOL)
+    settings = {
+        "TOOLS_DIR": tmp_path,
+        "OPENAI_INSTRUCTIONS": brief(),
+        "SESSION_ROLLOVER_SECONDS": 10,
+        "OTEL_BSP_SCHEDULE_DELAY": 100,
+    }
+    with TraceCollector() as collector:
+        settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
+        async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:
+            await cluster.start(workers=2)
+            metadata = {"from": NUMBER, "to": "600", "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
+            call = await place_call(await cluster.url(), metadata=metadata)
+            session = await simulator.wait_for_session()
+            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+            await converse(call)
+            await converse(call)
+            outputs = [item.output for item in session.items if item.type == "function_call_output"]
+            # What ended before the worker's death is at the collector. The dispatcher says the rest.
+            await eventually(lambda: len(collector.named("turn")) == 2)
+            opened = simulator.opened
+            (await worker_of(cluster, call)).signal(signal.SIGKILL)
+            await eventually(lambda: collector.named("recovery"))
+            # The next session is replaced before its end.
+            await eventually(lambda: collector.named("move"))
+            assert simulator.opened >= opened + 2
+            await converse(call)
+            await call.hang_up()
+            dispatcher = cluster.dispatchers[0]
+            began = await dispatcher.line("call began", uuid=call.uuid)
+            record = await dispatcher.line("call record", uuid=call.uuid)
+            await asyncio.gather(*(each.stop() for each in (*cluster.workers, dispatcher)))
+            logs, said = cluster.logs, [each.text for each in call.transcripts]
+        spans, raw = collector.spans, collector.raw
+
+    assert (began["trace_id"], record["trace_id"]) == (TRACE_ID, TRACE_ID)
+    assert began["metadata_entries"] == 2, "traceparent is not metadata"
+    check_tree(spans)
+    check_parts(spans)
+    check_resources(spans, dispatchers=1)
+    (tool,) = [span for span in spans if span.name == "execute_tool opening_hours"]
+    assert outputs == [f"00-{TRACE_ID}-{tool.span_id}-01"]
+    for secret in (*said, NUMBER, NUMBER[1:], "Wednesday", KEY, "simulator:"):
+        assert secret.encode() not in raw, secret
+    assert "spans dropped" not in logs
+
+
+def check_tree(spans: list[Exported]) -> None:
+    """Check that the spans are one tree, with its root under the span that placed the call."""
+    assert {span.trace_id for span in spans} == {TRACE_ID}
+    by_id = {span.span_id: span for span in spans}
+    assert len(by_id) == len(spans), "a span is exported once"
+    (root,) = [span for span in spans if span.parent_id == PARENT_ID]
+    assert (root.name, root.kind) == ("call", 2)
+    parents = {
+        "greeting": "call",
+        "recovery": "call",
+        "move": "call",
+        "session": "call",
+        "connect": "session",
+        "turn": "session",
+        "end_of_speech": "turn",
+        "relay": "turn",
+        "execute_tool opening_hours": "turn",
+    }
+    for span in spans:
+        if span is root:
+            continue
+        parent = by_id[span.parent_id]
+        if span.name.startswith("chat "):
+            assert parent.name in ("turn", "session")
+        else:
+            assert parent.name == parents[span.name], span.name
+        assert parent.began_seconds - 0.001 <= span.began_seconds, (parent.name, span.name)
+        assert span.ended_seconds <= parent.ended_seconds + TOLERANCE_SECONDS, (parent.name, span.name)
+        assert span.seconds >= 0
+
+
+def check_parts(spans: list[Exported]) -> None:
+    """Check the spans of a call with three turns, a tool, a lost worker and a rollover."""
+    named: dict[str, list[Exported]] = {}
+    for span in sorted(spans, key=lambda each: each.began_seconds):
+        named.setdefault(span.name, []).append(span)
+    (root,) = named["call"]
+    assert (root.attributes["avr.call.ending"], root.attributes["avr.call.end_reason"]) == (
+        "completed",
+        "caller_hung_up",
+    )
+    assert not root.is_error
+    (greeting,) = named["greeting"]
+    assert abs(greeting.began_seconds - root.began_seconds) < 0.1
+    (recovery,) = named["recovery"]
+    assert recovery.attributes["avr.reason"] == "worker_lost"
+    assert {span.attributes["avr.reason"] for span in named["move"]} == {"rollover"}
+    lost = [span for span in named["session"] if span.is_error]
+    assert [span.attributes["error.type"] for span in lost] == ["worker_lost"]
+    assert lost[0].resource["avr.role"] == "dispatcher"
+    assert lost[0].ended_seconds <= recovery.ended_seconds
+    assert len(named["session"]) == len(named["connect"])
+
+    turns = named["turn"]
+    assert len(turns) == 3
+    for turn in turns:
+        children = [span for span in spans if span.parent_id == turn.span_id]
+        names = sorted(span.name for span in children if not span.name.startswith(("chat ", "execute_tool ")))
+        assert names == ["end_of_speech", "relay"]
+        chats = [span for span in children if span.name.startswith("chat ")]
+        assert turn.attributes["avr.turn.answered"] is True
+        assert 0 < turn.attributes["avr.turn.latency_seconds"] <= turn.seconds
+        (waited,) = [span for span in children if span.name == "end_of_speech"]
+        assert waited.began_seconds == pytest.approx(turn.began_seconds, abs=0.001)
+        for chat in chats:
+            assert chat.kind == 3
+            assert chat.name == f"chat {chat.attributes['gen_ai.request.model']}"
+            assert chat.attributes["gen_ai.operation.name"] == "chat"
+            assert chat.attributes["gen_ai.provider.name"] == "openai"
+            assert chat.attributes["gen_ai.response.finish_reasons"] == ["completed"]
+            assert chat.attributes["gen_ai.usage.input_tokens"] > 0
+            assert chat.attributes["server.address"] == "127.0.0.1"
+    with_tool = [span for span in spans if span.parent_id == turns[0].span_id]
+    assert sum(span.name.startswith("chat ") for span in with_tool) == 2, "the call of the tool, and the answer"
+    (tool,) = named["execute_tool opening_hours"]
+    assert tool.parent_id == turns[0].span_id
+    assert tool.attributes["gen_ai.operation.name"] == "execute_tool"
+    assert tool.attributes["avr.tool.outcome"] == "completed"
+
+
+def check_resources(spans: list[Exported], *, dispatchers: int) -> None:
+    """Check what the spans say of their processes."""
+    assert {span.resource["service.name"] for span in spans} == {"avr-sts-openai"}
+    assert {span.resource["service.version"] for span in spans} == {RELEASE}
+    instances = {span.resource["service.instance.id"]: span.resource["avr.role"] for span in spans}
+    assert sorted(instances.values()).count("dispatcher") == dispatchers
+    assert list(instances.values()).count("worker") == 2
