@@ -177,7 +177,15 @@ class OpenTelemetryTracer:
         if self.waiting >= self._max_waiting:
             self._dropped.add(1, "too many wait for the collector")
             return
-        self._handed_over += 1
+        try:
+            self._hand_over(span)
+        except Exception as error:
+            # A call must not fail for its trace, whatever the SDK raises.
+            self._dropped.add(1, type(error).__name__)
+        else:
+            self._handed_over += 1
+
+    def _hand_over(self, span: Span) -> None:
         self._ids.next = span.context
         attributes = {**span.attributes, "error.type": span.error} if span.error else span.attributes
         made = self._tracer.start_span(

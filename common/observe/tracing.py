@@ -1,7 +1,7 @@
 """Traces: what the shells of calls hand over as spans, and whether anything takes them.
 
 The standard variables `OTEL_*` switch traces on, and are read by OpenTelemetry's SDK itself (`span_export.py`).
-Without them there is `NO_TRACER`, and nothing of OpenTelemetry is imported.
+Without them there is `NO_TRACER`, and no exporter is imported.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,7 @@ from common.runtime.release import RELEASE
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from tests.helpers import eventually
-from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
+from tests.scenarios.processes import BRIEF, KEY, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
 from tests.scenarios.tones import tone
 from tests.trace_collector import Exported, TraceCollector
 
@@ -109,6 +111,115 @@ async def test_a_call_leaves_one_trace(real_redis_url: str, tmp_path: Path) -> N
     for secret in (*said, NUMBER, NUMBER[1:], "Wednesday", KEY, "simulator:"):
         assert secret.encode() not in raw, secret
     assert "spans dropped" not in logs
+
+
+async def test_next_dispatcher_continues_the_trace(real_redis_url: str, simulator: RealtimeSimulator) -> None:
+    with TraceCollector() as collector:
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": 100}
+        async with Cluster(real_redis_url, simulator.url, **settings) as cluster:
+            await cluster.start(workers=1, dispatchers=2)
+            urls = [await cluster.url(1)]
+            call = await place_call(await cluster.url(0), reconnect_seconds=PATIENCE_SECONDS, reconnect_urls=urls)
+            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+            await eventually(lambda: collector.named("greeting"))
+            cluster.dispatchers[0].signal(signal.SIGKILL)
+            await call.wait_for(lambda c: c.outages, timeout_seconds=PATIENCE_SECONDS)
+            await converse(call)
+            await call.hang_up()
+            began = [await each.line("call began", uuid=call.uuid) for each in cluster.dispatchers]
+            record = await cluster.dispatchers[1].line("call record", uuid=call.uuid)
+            await asyncio.gather(cluster.workers[0].stop(), cluster.dispatchers[1].stop())
+        spans = collector.spans
+    assert {line["trace_id"] for line in began} == {record["trace_id"]} == {span.trace_id for span in spans}
+    by_id = {span.span_id: span for span in spans}
+    (root,) = [span for span in spans if span.parent_id == ""]
+    assert (root.name, root.seconds > 1.0) == ("call", True)
+    (greeting,) = [span for span in spans if span.name == "greeting"]
+    assert greeting.resource["service.instance.id"] != root.resource["service.instance.id"]
+    # The first dispatcher's clock began with `init`, and the second one knows the length of the audio.
+    assert abs(greeting.began_seconds - root.began_seconds) < 1.0
+    assert all(span is root or span.parent_id in by_id for span in spans)
+    assert len([span for span in spans if span.name == "session"]) == 1, "the same session"
+
+
+async def test_children_of_serve_trace_their_calls() -> None:
+    with TraceCollector() as collector:
+        async with RealtimeSimulator(BRIEF) as simulator:
+            serve = await ServiceProcess.start(
+                "serve",
+                PORT=0,
+                ADMIN_PORT=0,
+                WORKERS=2,
+                OPENAI_API_KEY=KEY,
+                OPENAI_BASE_URL=simulator.url,
+                OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+                OTEL_BSP_SCHEDULE_DELAY=3_600_000,  # only the end of the processes exports
+            )
+            try:
+                url = f"ws://127.0.0.1:{(await serve.line('serving'))['port']}/"
+                calls = [await place_call(url) for _ in range(4)]
+                for call in calls:
+                    await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+                    await call.hang_up()
+                    await serve.line("call record", uuid=call.uuid)
+                assert await serve.stop() == 0
+            finally:
+                await serve.kill()
+        spans = collector.spans
+    assert len({span.trace_id for span in spans}) == 4
+    assert sorted(span.name for span in spans if span.parent_id == "") == ["call"] * 4
+    check_resources(spans, dispatchers=1)
+
+
+@pytest.mark.parametrize("collector", ["dead", "slow"])
+async def test_call_does_not_need_its_collector(
+    collector: str, real_redis_url: str, simulator: RealtimeSimulator
+) -> None:
+    with TraceCollector() as real, socket.socket() as unheard:
+        real.is_open.clear()
+        unheard.bind(("127.0.0.1", 0))  # and does not listen
+        endpoint = real.endpoint if collector == "slow" else f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        limits = {"OTEL_BSP_MAX_QUEUE_SIZE": 2, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": 1, "OTEL_BSP_SCHEDULE_DELAY": 10}
+        async with Cluster(
+            real_redis_url, simulator.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **limits
+        ) as cluster:
+            await cluster.start(workers=1)
+            call = await place_call(await cluster.url())
+            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+            await converse(call)
+            await converse(call)
+            await call.hang_up()
+            assert call.errors == []
+            record = await cluster.dispatchers[0].line("call record", uuid=call.uuid)
+            assert record["turns"] == 2
+            worker = cluster.workers[0]
+            await worker.line("spans dropped")
+            for process in (worker, cluster.dispatchers[0]):
+                assert await process.stop() == 0
+            assert len(worker.events("spans dropped")) == 1
+            assert "Traceback" not in cluster.logs
+
+
+async def test_missing_extra_is_one_warning(
+    real_redis_url: str, simulator: RealtimeSimulator, tmp_path: Path
+) -> None:
+    missing = tmp_path / "opentelemetry"
+    missing.mkdir()
+    (missing / "__init__.py").write_text("raise ModuleNotFoundError('no', name='opentelemetry')\n")
+
+    class Bare(ServiceProcess):
+        pythonpath = os.pathsep.join((str(tmp_path), ServiceProcess.pythonpath))
+
+    async with Cluster(real_redis_url, simulator.url, OTEL_TRACES_EXPORTER="otlp") as cluster:
+        worker, dispatcher = await cluster.add_worker(Bare), await cluster.add_dispatcher(Bare)
+        call = await place_call(await cluster.url())
+        await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
+        await call.hang_up()
+        record = await dispatcher.line("call record", uuid=call.uuid)
+        assert record["trace_id"] is None
+        for process in (worker, dispatcher):
+            (line,) = [each for each in process.lines if each["level"] == "warning"]
+            assert (line["missing"], line["remedy"]) == ("opentelemetry", "pip install 'avr-sts-openai[otel]'")
 
 
 def check_tree(spans: list[Exported]) -> None:

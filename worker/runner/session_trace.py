@@ -17,6 +17,7 @@ from common.observe import trace_context
 from common.observe.trace_context import TraceContext
 from common.observe.tracing import Kind, Span, Tracer, Value, WallClock
 from worker.config.profile import CallProfile
+from worker.realtime.usage import MAX_TOKENS
 from worker.runner.turn_trace import Turn
 
 MAX_RESPONSES: Final = 16
@@ -27,7 +28,7 @@ MAX_NAME_CHARS: Final = 100
 
 _PROVIDERS: Final = {"xai": "x_ai"}
 _TOKENS: Final = {"input_tokens": "gen_ai.usage.input_tokens", "output_tokens": "gen_ai.usage.output_tokens"}
-_STATUSES: Final = frozenset({"completed", "cancelled", "failed", "incomplete"})
+_STATUSES: Final = ("completed", "cancelled", "failed", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ def _usage(usage: object) -> dict[str, Value]:
     details = usage.get("input_token_details")
     if isinstance(details, dict):
         counts["gen_ai.usage.cache_read.input_tokens"] = details.get("cached_tokens")
-    return {name: count for name, count in counts.items() if type(count) is int}
+    return {name: count for name, count in counts.items() if type(count) is int and count <= MAX_TOKENS}
 
 
 def _calls(response: dict[str, Any]) -> bool:
