@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -13,104 +12,31 @@ from typing import Final
 import pytest
 
 from common.runtime.release import RELEASE
-from simulator.avr.core import SimulatedCall, place_call
+from simulator.avr.core import place_call
 from simulator.realtime.server import RealtimeSimulator
 from tests.helpers import eventually
-from tests.scenarios.processes import BRIEF, KEY, PATIENCE_SECONDS, Cluster, ServiceProcess, worker_id
-from tests.scenarios.tones import tone
+from tests.scenarios.processes import BRIEF, KEY, PATIENCE_SECONDS, Cluster, ServiceProcess
+from tests.scenarios.traced_call import DAY, NUMBER, PARENT_ID, TRACE_ID, converse, place_traced_call
 from tests.trace_collector import Exported, TraceCollector
 
-TRACE_ID: Final = "0af7651916cd43dd8448eb211c80319c"
-PARENT_ID: Final = "b7ad6b7169203331"
-NUMBER: Final = "+390612345678"
 TOLERANCE_SECONDS: Final = 2.0
 """A worker hears of the end of a call after its dispatcher."""
 
-TOOL: Final = """
-name = "opening_hours"
-description = "Opening hours"
-input_schema = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
-
-async def handler(uuid, args, metadata):
-    return metadata["traceparent"]
-"""
-
-
-def brief(**settings: object) -> str:
-    """Return instructions for a model that says little, and calls a tool in the first turn."""
-    directive = {
-        "greeting_words": 2,
-        "words": 2,
-        "word_ms": 200,
-        "tool_calls": [{"turn": 1, "name": "opening_hours", "arguments": '{"day": "Wednesday"}'}],
-    }
-    return f"simulator: {json.dumps(directive | settings)}"
-
-
-async def converse(call: SimulatedCall) -> None:
-    """Take a caller's turn, and wait for the answer."""
-    known = len(call.transcripts)
-    await call.say(tone(700, 0.8))
-    await call.wait_for(
-        lambda c: [t.role for t in c.transcripts[known:]] == ["user", "agent"], timeout_seconds=PATIENCE_SECONDS
-    )
-
-
-async def worker_of(cluster: Cluster, call: SimulatedCall) -> ServiceProcess:
-    """Return the worker that has the call now."""
-    pinned = [line for line in cluster.dispatchers[0].events("call pinned") if line["uuid"] == call.uuid]
-    for worker in cluster.workers:
-        if await worker_id(worker) == pinned[-1]["worker"]:
-            return worker
-    raise AssertionError(pinned)
-
 
 async def test_a_call_leaves_one_trace(real_redis_url: str, tmp_path: Path) -> None:
-    (tmp_path / "opening_hours.py").write_text(TOOL)
-    settings = {
-        "TOOLS_DIR": tmp_path,
-        "OPENAI_INSTRUCTIONS": brief(),
-        "SESSION_ROLLOVER_SECONDS": 10,
-        "OTEL_BSP_SCHEDULE_DELAY": 100,
-    }
     with TraceCollector() as collector:
-        settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
-        async with RealtimeSimulator() as simulator, Cluster(real_redis_url, simulator.url, **settings) as cluster:
-            await cluster.start(workers=2)
-            metadata = {"from": NUMBER, "to": "600", "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
-            call = await place_call(await cluster.url(), metadata=metadata)
-            session = await simulator.wait_for_session()
-            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-            await converse(call)
-            await converse(call)
-            outputs = [item.output for item in session.items if item.type == "function_call_output"]
-            # What ended before the worker's death is at the collector. The dispatcher says the rest.
-            await eventually(lambda: len(collector.named("turn")) == 2)
-            opened = simulator.opened
-            (await worker_of(cluster, call)).signal(signal.SIGKILL)
-            await eventually(lambda: collector.named("recovery"))
-            # The next session is replaced before its end.
-            await eventually(lambda: collector.named("move"))
-            assert simulator.opened >= opened + 2
-            await converse(call)
-            await call.hang_up()
-            dispatcher = cluster.dispatchers[0]
-            began = await dispatcher.line("call began", uuid=call.uuid)
-            record = await dispatcher.line("call record", uuid=call.uuid)
-            await asyncio.gather(*(each.stop() for each in (*cluster.workers, dispatcher)))
-            logs, said = cluster.logs, [each.text for each in call.transcripts]
+        call = await place_traced_call(real_redis_url, tmp_path, collector)
         spans, raw = collector.spans, collector.raw
-
-    assert (began["trace_id"], record["trace_id"]) == (TRACE_ID, TRACE_ID)
-    assert began["metadata_entries"] == 2, "traceparent is not metadata"
+    assert (call.began["trace_id"], call.record["trace_id"]) == (TRACE_ID, TRACE_ID)
+    assert call.began["metadata_entries"] == 2, "traceparent is not metadata"
     check_tree(spans)
     check_parts(spans)
     check_resources(spans, dispatchers=1)
     (tool,) = [span for span in spans if span.name == "execute_tool opening_hours"]
-    assert outputs == [f"00-{TRACE_ID}-{tool.span_id}-01"]
-    for secret in (*said, NUMBER, NUMBER[1:], "Wednesday", KEY, "simulator:"):
+    assert call.outputs == [f"00-{TRACE_ID}-{tool.span_id}-01"]
+    for secret in (*call.said, NUMBER, NUMBER[1:], DAY, KEY, "simulator:"):
         assert secret.encode() not in raw, secret
-    assert "spans dropped" not in logs
+    assert "spans dropped" not in call.logs
 
 
 async def test_next_dispatcher_continues_the_trace(real_redis_url: str, simulator: RealtimeSimulator) -> None:
