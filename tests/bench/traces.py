@@ -40,11 +40,13 @@ async def collecting() -> AsyncIterator[tuple[str, list[int]]]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     spans: list[int] = []
     try:
         yield f"http://127.0.0.1:{int(await process.stdout.readline())}", spans
     finally:
+        process.stdin.close()
         told, _ = await process.communicate()
         spans.append(int(told))
 
