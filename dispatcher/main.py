@@ -54,7 +54,7 @@ async def run(settings: Settings, process: Process) -> int:
         allowed_origins=frozenset(settings.allowed_origins or ()),
     )
     tracer = tracing.start(
-        os.environ, role="dispatcher", instance=dispatcher_id, dropped=measured.spans_dropped.inc
+        os.environ, role="dispatcher", instance=dispatcher_id, release=RELEASE, dropped=measured.spans_dropped.inc
     )
     dispatcher = Dispatcher(
         dispatcher_id,

@@ -76,7 +76,9 @@ async def run(settings: Settings, process: Process) -> int:
     measured.expect_model(settings.openai_transcription_model)
     functions = dict.fromkeys((*sorted(built_in.BUILT_IN), *(await tools.tool_set()).names))
     measured.expect_tools(*list(functions)[: metrics.MAX_LABEL_VALUES])
-    tracer = tracing.start(os.environ, role="worker", instance=record.id, dropped=measured.spans_dropped.inc)
+    tracer = tracing.start(
+        os.environ, role="worker", instance=record.id, release=RELEASE, dropped=measured.spans_dropped.inc
+    )
     prices = Prices.load(settings.prices_file)
     resources = Resources(process.secrets, measured, prices, tools, http, tracer=tracer)
     process.reloaded.append(lambda: registry.use_account(resources.settings.redis_url))

@@ -36,7 +36,6 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from common.observe import logs, redaction
 from common.observe.trace_context import TraceContext
 from common.observe.tracing import Kind, Span
-from common.runtime.release import RELEASE
 
 SERVICE: Final = "avr-sts-openai"
 FLUSH_SECONDS: Final = 1.0
@@ -164,7 +163,7 @@ class OpenTelemetryTracer:
         self._processors = [BatchSpanProcessor(each, max_queue_size=max_waiting) for each in self._exporters]
         for processor in self._processors:
             self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer(SERVICE, RELEASE)
+        self._tracer = self._provider.get_tracer(SERVICE)
 
     def is_sampled(self, context: TraceContext, parent: TraceContext | None, name: str) -> bool:
         """Ask the sampler that OTEL_TRACES_SAMPLER names."""
@@ -230,6 +229,7 @@ def start(
     *,
     role: str,
     instance: str,
+    release: str,
     dropped: Callable[[int], None],
 ) -> OpenTelemetryTracer | None:
     """Return a tracer with the named exporters; None, with a log line, if there cannot be one.
@@ -239,12 +239,15 @@ def start(
         variables: the environment.
         role: of the process.
         instance: id of the process.
+        release: of the service.
         dropped: called with the number of spans that were dropped, by any thread.
     """
     redaction.know("otel", _secrets(variables))
     try:
         made = [_exporter(name, variables) for name in names]
-        tracer = OpenTelemetryTracer(made, _resource(role, instance), dropped, max_waiting=_max_waiting(variables))
+        tracer = OpenTelemetryTracer(
+            made, _resource(role, instance, release), dropped, max_waiting=_max_waiting(variables)
+        )
     except Exception as error:
         # The SDK raises anything for a wrong variable: an address, a file of a certificate, a number.
         reason = redaction.without_known(f"{type(error).__name__}: {error}")
@@ -276,9 +279,9 @@ def _exporter(name: str, variables: Mapping[str, str]) -> SpanExporter:
     return OTLPSpanExporter()
 
 
-def _resource(role: str, instance: str) -> Resource:
+def _resource(role: str, instance: str, release: str) -> Resource:
     """Return the resource of this process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
-    ours = {SERVICE_NAME: SERVICE, SERVICE_VERSION: RELEASE, SERVICE_INSTANCE_ID: instance, "avr.role": role}
+    ours = {SERVICE_NAME: SERVICE, SERVICE_VERSION: release, SERVICE_INSTANCE_ID: instance, "avr.role": role}
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 
 

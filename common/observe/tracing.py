@@ -144,13 +144,16 @@ def exporters(variables: Mapping[str, str]) -> tuple[str, ...]:
     return () if "none" in names else tuple(name for name in names if name)
 
 
-def start(variables: Mapping[str, str], *, role: str, instance: str, dropped: Callable[[int], None]) -> Tracer:
+def start(
+    variables: Mapping[str, str], *, role: str, instance: str, release: str, dropped: Callable[[int], None]
+) -> Tracer:
     """Return a tracer as the environment asks for it; `NO_TRACER` where it does not, or where it cannot be.
 
     Args:
         variables: the environment.
         role: of the process: `dispatcher` or `worker`.
         instance: id of the process.
+        release: of the service.
         dropped: called with the number of spans that were dropped, by any thread.
     """
     names = exporters(variables)
@@ -165,5 +168,7 @@ def start(variables: Mapping[str, str], *, role: str, instance: str, dropped: Ca
             "OTEL_* is set and OpenTelemetry is not installed", missing=error.name, remedy=EXTRA, effect=effect
         )
         return NO_TRACER
-    tracer: Tracer | None = span_export.start(names, variables, role=role, instance=instance, dropped=dropped)
+    tracer: Tracer | None = span_export.start(
+        names, variables, role=role, instance=instance, release=release, dropped=dropped
+    )
     return tracer or NO_TRACER

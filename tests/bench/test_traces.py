@@ -17,7 +17,9 @@ async def test_spans_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     async with collecting() as (endpoint, spans):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        tracer = span_export.start(["otlp"], {}, role="worker", instance="w", dropped=lambda _: None)
+        tracer = span_export.start(
+            ["otlp"], {}, role="worker", instance="w", release="1.2.3", dropped=lambda _: None
+        )
         assert tracer is not None
         for _ in range(3):
             tracer.ended(Span("turn", CONTEXT.new_child(), CONTEXT, 1, 2))

@@ -160,7 +160,9 @@ async def test_collector_gets_ids_times_and_the_class_of_an_error(monkeypatch: p
         }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        tracer = span_export.start(["otlp"], variables, role="worker", instance="w-1", dropped=lambda _: None)
+        tracer = span_export.start(
+            ["otlp"], variables, role="worker", instance="w-1", release="1.2.3", dropped=lambda _: None
+        )
         assert tracer is not None
         child = CALL.new_child()
         attributes: dict[str, Any] = {"avr.session.epoch": 1}
@@ -180,6 +182,7 @@ async def test_collector_gets_ids_times_and_the_class_of_an_error(monkeypatch: p
         assert session.is_error
         assert (call.span_id, call.parent_id, call.is_error) == (CALL.span_id, "", False)
         expected = {"service.name": "mine", "deployment.environment.name": "test", "service.instance.id": "w-1"}
+        expected["service.version"] = "1.2.3"
         assert expected.items() <= session.resource.items()
         assert collector.metadata[0]["x-key"] == "not for logs"
         assert "not for logs" not in redaction.without_known("a line, not for logs, x")
@@ -196,6 +199,11 @@ async def test_collector_gets_ids_times_and_the_class_of_an_error(monkeypatch: p
 )
 def test_wrong_variable_is_named_and_calls_go_on(names: list[str], variables: dict[str, str], reason: str) -> None:
     with capture_logs() as lines:
-        assert span_export.start(names, variables, role="worker", instance="w", dropped=lambda _: None) is None
+        assert (
+            span_export.start(
+                names, variables, role="worker", instance="w", release="1.2.3", dropped=lambda _: None
+            )
+            is None
+        )
     (line,) = lines
     assert reason in line["reason"]

@@ -34,7 +34,7 @@ def test_standard_variables_switch_traces_on(variables: dict[str, str], names: t
 
 
 def test_without_variables_there_is_no_tracer() -> None:
-    assert start({}, role="worker", instance="w", dropped=lambda _: None) is NO_TRACER
+    assert start({}, role="worker", instance="w", release="1.2.3", dropped=lambda _: None) is NO_TRACER
 
 
 def test_without_variables_no_exporter_is_imported() -> None:
@@ -42,7 +42,7 @@ def test_without_variables_no_exporter_is_imported() -> None:
     program = (
         "import sys, dispatcher.main, worker.main\n"
         "from common.observe import tracing\n"
-        "tracing.start({}, role='worker', instance='w', dropped=print)\n"
+        "tracing.start({}, role='worker', instance='w', release='1', dropped=print)\n"
         "ours = ('grpc', 'google', 'opentelemetry.exporter', 'opentelemetry.proto', 'common.observe.span')\n"
         "print([name for name in sys.modules if name.startswith(ours)])"
     )

@@ -42,7 +42,7 @@ def test_granted_variable_is_kept_in_any_case() -> None:
     assert environment.withheld == ("STS_TOKEN",)
 
 
-def test_keys_of_collectors_are_withheld_and_their_addresses_are_not() -> None:
+def test_keys_of_collectors_are_withheld_from_tools() -> None:
     address, name = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"
     headers = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
     environment = ToolEnvironment.of(dict.fromkeys((address, name, *headers), "x"))
