@@ -21,10 +21,13 @@ from worker.realtime.usage import MAX_TOKENS
 from worker.runner.turn_trace import Turn
 
 MAX_RESPONSES: Final = 16
-"""Responses that have begun and not ended: the API has one at a time. Of more, the oldest have no span."""
+"""Responses, and remote tools, that have begun and not ended: the API has one response at a time. More have no span."""
 
 MAX_NAME_CHARS: Final = 100
 """Length of a model's name, which a call may bring."""
+
+REMOTE_TOOL: Final = "mcp"
+"""Name of a tool of an MCP server."""
 
 _PROVIDERS: Final = {"xai": "x_ai"}
 _TOKENS: Final = {"input_tokens": "gen_ai.usage.input_tokens", "output_tokens": "gen_ai.usage.output_tokens"}
@@ -107,6 +110,7 @@ class SessionTrace:
         self._turn: Turn | None = None
         self._requested_seconds: float | None = None
         self._responses: dict[str, _Response] = {}
+        self._remote_tools: dict[str, tuple[ToolSpan, float]] = {}
 
     @classmethod
     def of(cls, tracer: Tracer, opening: wire.Open) -> SessionTrace | None:
@@ -150,6 +154,10 @@ class SessionTrace:
                 self._begin_response(event.get("response"), received_seconds)
             case "response.done":
                 self._end_response(event.get("response"), received_seconds)
+            case "response.output_item.added":
+                self._begin_remote_tool(event.get("item"), received_seconds)
+            case "response.mcp_call.completed" | "response.mcp_call.failed":
+                self._end_remote_tool(event.get("item_id"), failed=event["type"].endswith("failed"))
             case _:
                 pass
 
@@ -259,6 +267,20 @@ class SessionTrace:
         self._responses[response_id] = _Response(began_seconds, self._turn)
         if len(self._responses) > MAX_RESPONSES:
             del self._responses[next(iter(self._responses))]
+
+    # Tools of MCP servers, which the API runs
+
+    def _begin_remote_tool(self, item: object, received_seconds: float) -> None:
+        item_id = item.get("id") if isinstance(item, dict) and item.get("type") == "mcp_call" else None
+        if isinstance(item_id, str) and len(self._remote_tools) < MAX_RESPONSES:
+            self._remote_tools[item_id] = (self.tool_began(item_id), received_seconds)
+
+    def _end_remote_tool(self, item_id: object, *, failed: bool) -> None:
+        begun = self._remote_tools.pop(item_id, None) if isinstance(item_id, str) else None
+        if begun is not None:
+            span, began_seconds = begun
+            # The server names its tools, so that the name may be anything.
+            span.ended(REMOTE_TOOL, began_seconds, "failed" if failed else "completed")
 
     def _end_response(self, response: object, received_seconds: float) -> None:
         if not isinstance(response, dict) or not isinstance(response.get("id"), str):

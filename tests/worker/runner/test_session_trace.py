@@ -118,6 +118,23 @@ async def test_turn_lasts_until_the_answer_after_its_tool() -> None:
     await asyncio.sleep(0)
 
 
+def test_remote_tool_has_a_span_without_its_name() -> None:
+    session = Session()
+    for item_id in ("i1", "i2"):
+        item = {"id": item_id, "type": "mcp_call", "name": "look up Anna", "arguments": "{}"}
+        session.happened("response.output_item.added", 1.0, item=item)
+    session.happened("response.mcp_call.completed", item_id="i1")
+    session.happened("response.mcp_call.failed", item_id="i2")
+    session.happened("response.mcp_call.failed", item_id="i2")
+    session.happened("response.output_item.added", item={"id": "i3", "type": "message"})
+    ended = session.named("execute_tool mcp")
+    assert [(each.attributes["avr.tool.outcome"], each.error) for each in ended] == [
+        ("completed", ""),
+        ("failed", "failed"),
+    ]
+    assert "Anna" not in str(session.kept.spans)
+
+
 def test_failed_response_is_an_error_of_a_fixed_class() -> None:
     session = Session()
     session.created("r1")
@@ -135,6 +152,8 @@ def test_event_of_an_odd_shape_costs_a_span_alone(response: Any) -> None:
     session = Session()
     session.happened("response.created", response=response)
     session.happened("response.done", response=response)
+    session.happened("response.output_item.added", item=response)
+    session.happened("response.mcp_call.completed", item_id=response)
     session.created("r1")
     usage = {"input_tokens": "3", "output_tokens": 1 << 80, "input_token_details": 4}
     session.done("r1", status=["x"], usage=usage, output=3)
