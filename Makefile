@@ -24,6 +24,10 @@ READY := $(TREE_STAMP)
 RUN := PYTHONPATH=$(CURDIR)/$(TREE):$(CURDIR) $(BIN)/python -P
 endif
 
+# An environment that forbids Python to keep bytecode, as images of containers do, makes each of the many processes of
+# the tests compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Number of test processes: two for each of the two cores of CI, because tests wait more than they compute.
 TEST_PROCESSES ?= 4
 # Files or folders of tests for `make test`; empty: all.

@@ -22,6 +22,7 @@ ServiceError
 │   └── LinkUnavailable        a worker cannot be reached now: the call is placed elsewhere
 │       └── WorkerGone             its address refuses, or another process answers there: no use to try again
 ├── CommandError           a request to the calls API is answered with this status
+│   └── ElsewhereError         the recording lies on other hosts, which the answer names
 ├── TooDeep                JSON is nested too deeply; whoever reads it knows whose fault that is
 └── ToolError              a tool cannot be used, or failed: has a tree of its own in worker/tools/errors.py
 

@@ -19,6 +19,8 @@ from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
+from dispatcher.recording.recordings import RecordingSettings
+from dispatcher.records import configured
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.sounds import load
 from dispatcher.service import Dispatcher, Security
@@ -30,7 +32,8 @@ async def run(settings: Settings, process: Process) -> int:
     """Dispatch calls until the process is asked to stop.
 
     Raises:
-        SettingsError: PORT or ADMIN_PORT is not available, or a recording cannot be read any more.
+        SettingsError: PORT or ADMIN_PORT is not available, a recording cannot be read any more, or
+            CALL_RECORDS_REDACT cannot be loaded.
     """
     assert settings.redis_url is not None
     shared = process.child is not None
@@ -46,6 +49,11 @@ async def run(settings: Settings, process: Process) -> int:
     known = process.secrets
     process.reloaded.append(lambda: registry.use_account(known.settings.redis_url))
     process.reloaded += [each.look_soon for each in (tls, cluster_tls) if each is not None]
+    records_redis = configured.connection(known)
+    process.reloaded.append(lambda: configured.reload(known, records_redis))
+    records = configured.configured(
+        known, records_redis, name=process.name, dispatcher_id=dispatcher_id, metrics=measured
+    )
     security = Security(
         known.sts_token,
         tls,
@@ -66,12 +74,18 @@ async def run(settings: Settings, process: Process) -> int:
         security=security,
         announcements=load(settings),
         records=RecordWriter(
-            registry, fields=settings.call_records_metadata, with_text=settings.call_records_text
+            registry,
+            fields=settings.call_records_metadata,
+            with_text=settings.call_records_text,
+            keeper=records,
         ),
         tracer=tracer,
         # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
+        record_taker=records,
+        recordings=_recordings(settings),
     )
+    await records.start()
     runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)
 
     def is_listening() -> None:
@@ -100,10 +114,20 @@ async def run(settings: Settings, process: Process) -> int:
     await dispatcher.drain(process.stopping)
     # 2. Leave the remaining calls to the workers, or end them with an error that names the cause.
     await dispatcher.stop()
-    # 3. End the probes and metrics last, so that monitoring sees the drain until its end.
+    # 3. Deliver the last calls' records, or leave them to other dispatchers.
+    await records.stop(process.stopping)
+    # 4. End the probes and metrics last, so that monitoring sees the drain until its end.
     for task in (ready, *renewing):
         task.cancel()
     await tracer.stop()
     await runner.cleanup()
     await registry.aclose()
     return 0
+
+
+def _recordings(settings: Settings) -> RecordingSettings | None:
+    if settings.recordings_dir is None:
+        return None
+    return RecordingSettings(
+        settings.recordings_dir, settings.recordings_keep_seconds, settings.recordings_max_bytes
+    )

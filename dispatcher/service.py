@@ -9,7 +9,7 @@ import http
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -35,6 +35,8 @@ from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
 from dispatcher.call.states import WITHOUT_WORKER
+from dispatcher.recording.recordings import Recordings, RecordingSettings
+from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.call_runner import CallRunner
 from dispatcher.workers.links import LinkPool
@@ -55,6 +57,7 @@ CLOSE_SECONDS = 0.8
 # A record of a lost call is written within a minute: lease, grace (record_writer.py) and this.
 LOST_CALLS_INTERVAL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
+RECORDINGS_SECONDS = 0.3
 # Pings keep the idle timer of a proxy from closing a caller's connection while the agent is silent.
 # Its life is judged by the caller's audio, in the call, not by pongs.
 CALLER_LIMITS = Limits(
@@ -109,6 +112,8 @@ class Dispatcher:
         records: RecordWriter | None = None,
         tracer: Tracer = NO_TRACER,
         leaves_calls: bool = False,
+        record_taker: RecordTaker = NO_RECORDS,
+        recordings: RecordingSettings | None = None,
     ) -> None:
         """Make a dispatcher that accepts no calls yet.
 
@@ -125,6 +130,8 @@ class Dispatcher:
             tracer: takes the spans of calls.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
+            record_taker: takes the records of ended calls.
+            recordings: how calls are recorded; None: they are not.
         """
         self.id = dispatcher_id
         self.registry = registry
@@ -133,6 +140,7 @@ class Dispatcher:
         self.announcements = announcements
         self.records = records or RecordWriter(registry)
         self.tracer = tracer
+        self.record_taker = record_taker
         # The token of the start: a caller's hash must stay the same when the token is replaced.
         token = security.cluster_token
         self.transfers = Transfers(registry, token.value.get_secret_value() if token is not None else "")
@@ -146,6 +154,16 @@ class Dispatcher:
             ask_loads=self.links.loads,
             reconnect_seconds=limits.reconnect_seconds,
         )
+        self.recordings = None
+        if recordings is not None:
+            self.recordings = Recordings(
+                recordings,
+                registry,
+                dispatcher_id=dispatcher_id,
+                host=socket.gethostname(),
+                metrics=metrics,
+                reconnect_seconds=limits.reconnect_seconds,
+            )
         self.draining = False
         self._previous_release = PreviousReleaseNotice(registry)
         self._limits = limits
@@ -189,11 +207,7 @@ class Dispatcher:
         await self._renew_once()
         self._tasks = [
             asyncio.create_task(repeat(step, task=task.value, failures=self.metrics.task_failures[task]))
-            for task, step in (
-                (LastingTask.TICK, self._tick),
-                (LastingTask.PUBLISH, self._renew),
-                (LastingTask.RECORDS, self._look_for_lost_calls),
-            )
+            for task, step in self._steps()
         ]
         if self._knows_workers.is_set() or not self.placement.redis_is_away:
             self._listen(sock, is_listening)
@@ -239,7 +253,7 @@ class Dispatcher:
                 await wait
 
     async def stop(self) -> None:
-        """End all calls and links; takes `CLOSE_SECONDS`, `SETTLE_SECONDS` and the links' time at most."""
+        """End all calls and links; takes the seconds of the constants above and the links' time at most."""
         self.draining = True
         # 1. No new callers.
         if self._server is not None:
@@ -269,10 +283,12 @@ class Dispatcher:
         if self._settling:
             await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
         await self._keep_drafts()
-        # 3. No more ticks and renewals.
+        # 3. No more ticks and renewals; recordings get their last sound.
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.recordings is not None:
+            await self.recordings.close(RECORDINGS_SECONDS)
         await self.ami.close()
         # 4. The links, with the CLOSE records of the calls in front.
         await self.links.close()
@@ -372,6 +388,17 @@ class Dispatcher:
         return runner
 
     # Lasting tasks
+
+    def _steps(self) -> list[tuple[LastingTask, Callable[[], Awaitable[None]]]]:
+        steps: list[tuple[LastingTask, Callable[[], Awaitable[None]]]]
+        steps = [
+            (LastingTask.TICK, self._tick),
+            (LastingTask.PUBLISH, self._renew),
+            (LastingTask.LOST_CALLS, self._look_for_lost_calls),
+        ]
+        if self.recordings is not None:
+            steps += [(LastingTask.RECORD, self.recordings.step), (LastingTask.SWEEP, self.recordings.sweep)]
+        return steps
 
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_SECONDS)

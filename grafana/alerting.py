@@ -281,6 +281,25 @@ ALERTS: Final = (
         " is back, everything is written again by itself.",
     ),
     Alert(
+        "AvrStsRecordsWait",
+        "warning",
+        "5m",
+        (When(_5M.records_oldest(), f">= {thresholds.RECORDS_OLDEST_SECONDS.red:g}"),),
+        "A call record has waited {{ $value | humanizeDuration }} for delivery",
+        "The receiver at CALL_RECORDS_WEBHOOK, or the disk of CALL_RECORDS_DIR, does not take records; the log"
+        " line 'call records not delivered' says why. They are tried again for a day, and wait up to"
+        " CALL_RECORDS_MAX_BYTES.",
+    ),
+    Alert(
+        "AvrStsRecordsLost",
+        "warning",
+        "0m",
+        (When(_15M.records_lost(), f">= {thresholds.RECORDS_LOST.red:g}"),),
+        "Call records are dropped, or were given up",
+        "Panel 'Call records' tells dropped from dead. Dead: see GET /calls?dead, mend the receiver, and"
+        " POST /records/retry. Dropped: records waited until CALL_RECORDS_MAX_BYTES was full; these are lost.",
+    ),
+    Alert(
         "AvrStsEventLoopLate",
         "warning",
         "5m",
@@ -306,6 +325,17 @@ ALERTS: Final = (
         " opened. out: to callers; AVR Core does not read fast enough. Look at event loops (dashboard Fleet), then"
         " at the network to AVR Core or OpenAI.",
         on=("namespace", "direction"),
+    ),
+    Alert(
+        "AvrStsRecordingStopped",
+        "warning",
+        "0m",
+        (When(_10M.recording_dropped("reason"), "> 0"),),
+        'Recordings lack {{ $value | printf "%.0f" }} seconds ({{ $labels.reason }})',
+        "Calls go on. disk: less than 5% of the disk is free; lower RECORDINGS_MAX_BYTES or enlarge the disk."
+        " error: the disk is full, read-only or broken (log `recording stopped`). queue: the disk is too slow."
+        " length: a call is longer than four hours. late: the network to AVR Core stalls for seconds.",
+        on=("namespace", "reason"),
     ),
     Alert(
         "AvrStsToolFails",

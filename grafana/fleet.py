@@ -197,6 +197,21 @@ FLEET: Final = Dashboard(
                     limits=thresholds.AUDIO_DROPPED,
                 ),
                 lines(
+                    "Recordings",
+                    "Calls that are recorded: seconds of recordings in a second. missing: sound not recorded,"
+                    " by reason.",
+                    "short",
+                    Query(NOW.rate("recording_seconds_total"), "recorded"),
+                    Query(NOW.rate("recording_dropped_seconds_total", "reason"), "missing: {{reason}}"),
+                ),
+                lines(
+                    "Dispatchers whose disk takes no recordings",
+                    "The folder is full, read-only, or less than 5% of its disk is free. Calls go on.",
+                    "short",
+                    Query(NOW.total("recording_stopped"), "stopped"),
+                    limits=thresholds.RECORDING_STOPPED,
+                ),
+                lines(
                     "Invalid messages of AVR Core",
                     "Messages in a minute that the AVR protocol does not allow, by reason.",
                     "cpm",
@@ -209,6 +224,33 @@ FLEET: Final = Dashboard(
                     "cpm",
                     Query(f"60 * {NOW.rate('connections_refused_total', 'reason')}", "{{reason}}"),
                     stacked=True,
+                ),
+                lines(
+                    "Call records",
+                    "In a minute, by outcome. dropped: lost at a bound; dead: no sink took it for a day.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('call_records_total', 'outcome')}", "{{outcome}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Call records that wait",
+                    "Records of ended calls that the dispatchers hold until all sinks have them.",
+                    "short",
+                    Query(NOW.total("call_records_waiting"), "waiting"),
+                ),
+                lines(
+                    "Call records: longest wait",
+                    "Time since delivery of the oldest waiting record was first tried.",
+                    "s",
+                    Query(NOW.records_oldest(), "oldest"),
+                    limits=thresholds.RECORDS_OLDEST_SECONDS,
+                ),
+                lines(
+                    "Call records lost",
+                    "Within 15 minutes: dropped at a bound, or dead.",
+                    "short",
+                    Query(_15M.records_lost(), "lost"),
+                    limits=thresholds.RECORDS_LOST,
                 ),
                 lines(
                     "Failures of lasting tasks",

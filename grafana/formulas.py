@@ -112,6 +112,18 @@ class Formulas:
         """Return 1 if all dispatchers reach Redis, otherwise 0."""
         return self.grouped("min", self.series("redis_up"))
 
+    def records_oldest(self) -> str:
+        """Return the longest time that a call record has waited for delivery."""
+        return self.grouped("max", self.series("call_records_oldest_seconds"))
+
+    def records_lost(self) -> str:
+        """Return the call records that were dropped, or that a sink did not take, over the window."""
+        return self.increase("call_records_total", match=('outcome=~"dropped|dead"',))
+
+    def recording_dropped(self, *labels: str) -> str:
+        """Return the seconds of calls that are missing in recordings, over the window."""
+        return self.increase("recording_dropped_seconds_total", *labels)
+
     # Conversation
 
     def barge_in(self) -> str:

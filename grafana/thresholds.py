@@ -66,11 +66,20 @@ TOOL_SECONDS: Final = Limits(4.0, 10.0)
 TOOL_FAILED: Final = Limits(0.1, 0.25)
 """Share of the calls of a tool."""
 
+RECORDS_OLDEST_SECONDS: Final = Limits(120, 900)
+"""Longest wait of a call record for delivery. A restarted receiver takes seconds."""
+
+RECORDS_LOST: Final = Limits(0.01, 1)
+"""Call records in 15 minutes that are dropped or dead."""
+
 TASK_FAILURES: Final = Limits(0.1, 60)
 """Failures in a minute. One is a fault of this service; one a second is a task that does nothing else."""
 
 ILLEGAL_TRANSITIONS: Final = Limits(0.1, 6)
 """In a minute. Each is a fault of this service, and costs a session."""
+
+RECORDING_STOPPED: Final = Limits(1, 2)
+"""Dispatchers whose disk takes no recordings."""
 
 WORKER_RESTARTS: Final = Limits(1, 3)
 """Restarts in half an hour."""

@@ -44,7 +44,15 @@ OF_SERVE: Final = frozenset({"WORKERS", "DISPATCHERS"})
 """Settings that only `serve` reads; in a cluster, Kubernetes counts the processes."""
 
 SECRETS: Final = frozenset(
-    {"OPENAI_API_KEY", "SAFETY_IDENTIFIER_SECRET", "STS_TOKEN", "ADMIN_TOKEN", "CLUSTER_TOKEN"}
+    {
+        "OPENAI_API_KEY",
+        "SAFETY_IDENTIFIER_SECRET",
+        "STS_TOKEN",
+        "ADMIN_TOKEN",
+        "CLUSTER_TOKEN",
+        "CALL_RECORDS_SECRET",
+        "CALL_RECORDS_REDIS_URL",
+    }
 )
 """Settings that are never written into values, because Helm stores values in its release."""
 

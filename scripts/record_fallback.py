@@ -18,7 +18,7 @@ from common.audio import g711, wav
 TEXT = (
     "We are sorry. There is a technical problem, and we cannot take your call right now. Please try again later."
 )
-TARGET = Path(__file__).resolve().parents[1] / "dispatcher" / "call" / "recordings" / "fallback.wav"
+TARGET = Path(__file__).resolve().parents[1] / "dispatcher" / "runner" / "recordings" / "fallback.wav"
 # Words a minute: slow enough for a telephone, and fast enough for less than 8 s in all.
 ESPEAK = ("espeak-ng", "-v", "en-us", "-s", "168", "-p", "45", "-g", "2")
 PEAK = 10 ** (-3 / 20)

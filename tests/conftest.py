@@ -18,6 +18,11 @@ from common.store.registry import Registry
 from tests import sans_io
 from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
 
+# One BLAS thread for each process, as in the service (`common.runtime.cli`). More threads wait for work in busy
+# loops and take the cores from the other test processes. NumPy reads these variables when it is imported.
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 # A slow example says something of the machine, not of the code.
 hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -26,6 +26,7 @@ class Open:
         waited_seconds: time that the call has been without a lasting session.
         filler: the dispatcher plays filler, and needs AWAITING for it.
         traceparent: of the call's first span (W3C Trace Context); empty: the call has no trace.
+        collects: the dispatcher understands COLLECT.
     """
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -43,6 +44,7 @@ class Open:
     waited_seconds: float = 0.0
     filler: bool = False
     traceparent: str = ""
+    collects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,14 @@ class Opened:
         credit_bytes: bytes of caller audio that may be sent before the first CREDIT.
         attached: an existing session continues; its memory follows.
         position_samples: of an attached session: the position at which the following audio must begin.
+        collecting: the attached session was collecting keys for a tool, which the caller may still be pressing.
     """
 
     kind: ClassVar[Kind] = Kind.OPENED
     credit_bytes: int = 0
     attached: bool = False
     position_samples: int = 0
+    collecting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

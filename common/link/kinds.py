@@ -48,6 +48,9 @@ class Kind(IntEnum):
     RELEASED = 38
     AWAITING = 39
     FIGURES = 40
+    COLLECT = 41
+    COLLECTING = 42
+    SECRET_KEY = 43
     # From 64 on: records of the link itself, before it is up.
     PROOF = 64
 

@@ -20,7 +20,7 @@ from common.link.figure_records import Figures
 from common.link.link_records import Command, Event, Hello, Proof, Result
 from common.link.memory_records import ItemUpdate, Keyed, PendingReplies, Profile, Resume, Tool, ToolKnown
 from common.link.speech_records import Finished, Flush, Heard, Playout, ReplyItem, ReplyItemDone, Transcript
-from common.link.telephony_records import Dtmf, TelephonyCommand, TelephonyDone
+from common.link.telephony_records import Collect, Collecting, Dtmf, SecretKey, TelephonyCommand, TelephonyDone
 
 Control = (
     Hello
@@ -55,6 +55,9 @@ Control = (
     | Released
     | Awaiting
     | Figures
+    | Collect
+    | Collecting
+    | SecretKey
     | Command
     | Result
     | Event

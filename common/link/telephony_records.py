@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from common.link.kinds import Kind
@@ -14,6 +14,47 @@ class Dtmf:
 
     kind: ClassVar[Kind] = Kind.DTMF
     digit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Begin or end a collection of keys for a tool; COLLECTING answers a beginning.
+
+    From COLLECTING on the caller's audio is silence, because keys are audible, and keys come as SECRET_KEY.
+
+    Attributes:
+        number: of the collection.
+        on: the collection begins.
+        seconds: maximum time until the end, for a beginning.
+        abandoned: the collection ended without its keys, which the caller may still be pressing.
+    """
+
+    kind: ClassVar[Kind] = Kind.COLLECT
+    number: int = 0
+    on: bool = False
+    seconds: float = 0.0
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """The caller's audio is silence from here on, and keys come as SECRET_KEY."""
+
+    kind: ClassVar[Kind] = Kind.COLLECTING
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """A key that the caller pressed for a tool. It is no part of the conversation, and no other session gets it.
+
+    Attributes:
+        number: of the collection.
+    """
+
+    kind: ClassVar[Kind] = Kind.SECRET_KEY
+    number: int = 0
+    digit: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

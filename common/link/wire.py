@@ -52,6 +52,9 @@ MOVE                    D ← W  move the call to another session: this worker, 
 RELEASE                 D → W  another session stands by: end this session at the next quiet moment
 RELEASED                D ← W  the call has no session any more, and needs another one
 AWAITING                D ← W  a silent caller is owed an answer, or no longer; sent only if OPEN asks for it
+COLLECT                 D ← W  begin or end a collection of keys for a tool; sent only if OPEN offers it
+COLLECTING              D → W  the caller's audio is silence from here on, and keys come as SECRET_KEY
+SECRET_KEY              D → W  a key that the caller pressed for a tool
 COMMAND                 D → W  channel 0: a request of the calls API
 RESULT                  D ← W  channel 0: the answer to a command
 EVENT                   D ← W  channel 0: an event of a watched call
@@ -109,7 +112,7 @@ from common.link.speech_records import (
     ReplyItemDone,
     Transcript,
 )
-from common.link.telephony_records import Dtmf, TelephonyCommand, TelephonyDone
+from common.link.telephony_records import Collect, Collecting, Dtmf, SecretKey, TelephonyCommand, TelephonyDone
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
 __all__ = [
@@ -130,6 +133,8 @@ __all__ = [
     "Binary",
     "CallerAudio",
     "Close",
+    "Collect",
+    "Collecting",
     "Command",
     "Control",
     "Credit",
@@ -169,6 +174,7 @@ __all__ = [
     "ReplyText",
     "Result",
     "Resume",
+    "SecretKey",
     "TelephonyAction",
     "TelephonyCommand",
     "TelephonyDone",

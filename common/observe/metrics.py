@@ -26,6 +26,8 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
 from common.observe import redaction
+from common.observe.record_outcome import RecordOutcome
+from common.observe.recording_drop import RecordingDrop
 from common.observe.refusals import Refusal
 from common.observe.shared_values import SharedValues, label_values
 from common.observe.tool_outcome import ToolOutcome
@@ -178,19 +180,12 @@ def _task_failures() -> Counter:
     return _counter("task_failures", "Failed steps of tasks that run as long as the process", "process", "task")
 
 
-@functools.cache
-def _log_lines_dropped() -> Counter:
-    return _counter("log_lines_dropped", "Log lines dropped because their reader was too slow", "process")
+_LINES_DROPPED: Final = "Log lines dropped because their reader was too slow"
 
 
 @functools.cache
-def _spans_dropped() -> Counter:
-    return _counter("spans_dropped", "Spans of traces dropped because the collector did not take them", "process")
-
-
-@functools.cache
-def _illegal_transitions() -> Counter:
-    return _counter("illegal_transitions", "Faults of our own state machines, each in one call", "process")
+def _of_process(name: str, text: str) -> Counter:
+    return _counter(name, text, "process")
 
 
 class LastingTask(StrEnum):
@@ -200,9 +195,15 @@ class LastingTask(StrEnum):
     """The clock of the process's calls."""
     PUBLISH = "publish"
     """The renewal of leases in Redis: a worker's own, or a dispatcher's calls."""
+    RECORD = "record"
+    """The state of recordings in Redis, and requests to pause them."""
+    SWEEP = "sweep"
+    """The deletion of old recordings."""
     CERTIFICATES = "certificates"
     """The look for renewed certificates."""
     RECORDS = "records"
+    """The delivery of call records."""
+    LOST_CALLS = "lost_calls"
     """The look for calls whose dispatcher died, of which another one writes the record."""
 
 
@@ -218,9 +219,11 @@ class _CallProcess:
         self.audio_dropped_in = _audio_dropped_seconds().labels("in")
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
-        self.log_lines_dropped = _log_lines_dropped().labels(process)
-        self.spans_dropped = _spans_dropped().labels(process)
-        self.illegal_transitions = _illegal_transitions().labels(process)
+        self.log_lines_dropped = _of_process("log_lines_dropped", _LINES_DROPPED).labels(process)
+        refused = "Spans of traces dropped because the collector did not take them"
+        self.spans_dropped = _of_process("spans_dropped", refused).labels(process)
+        faults = "Faults of our own state machines, each in one call"
+        self.illegal_transitions = _of_process("illegal_transitions", faults).labels(process)
         failures = _task_failures()
         self.task_failures = {task: failures.labels(process, task.value) for task in LastingTask}
 
@@ -298,6 +301,20 @@ class DispatcherMetrics(_CallProcess):
         self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
         refused = _counter("connections_refused", "Refused connections, by reason", "reason")
         self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
+        records = _counter("call_records", "Records of ended calls, by outcome", "outcome")
+        self.call_records = {outcome: records.labels(outcome.value) for outcome in RecordOutcome}
+        self.call_records_waiting = _gauge(
+            "call_records_waiting", "Call records that wait for delivery in the dispatchers", "livesum"
+        )
+        self.call_records_oldest = _gauge(
+            "call_records_oldest_seconds", "Longest time that a call record has waited for delivery", "livemax"
+        )
+        self.recording_seconds = _counter("recording_seconds", "Length of written recordings")
+        dropped = _counter("recording_dropped_seconds", "Sound that is missing in recordings, by reason", "reason")
+        self.recording_dropped = {reason: dropped.labels(reason) for reason in RecordingDrop}
+        self.recording_stopped = _gauge(
+            "recording_stopped", "Dispatchers whose disk takes no recordings", "livesum"
+        )
         # 0 as soon as any dispatcher cannot reach Redis.
         self.redis_up = _gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
 
@@ -448,7 +465,7 @@ class SupervisorMetrics:
 
     def __init__(self) -> None:
         self.worker_restarts = _counter("worker_restarts", "Restarts of workers")
-        self.log_lines_dropped = _log_lines_dropped().labels("serve")
+        self.log_lines_dropped = _of_process("log_lines_dropped", _LINES_DROPPED).labels("serve")
 
 
 @functools.cache
@@ -473,7 +490,9 @@ def _counter(name: str, help_text: str, *labels: str) -> Counter:
     return Counter(f"{_PREFIX}{name}", help_text, labels, registry=_registry)  # the library adds _total
 
 
-def _gauge(name: str, help_text: str, over_processes: Literal["livesum", "livemin"], *labels: str) -> Gauge:
+def _gauge(
+    name: str, help_text: str, over_processes: Literal["livesum", "livemin", "livemax"], *labels: str
+) -> Gauge:
     return Gauge(f"{_PREFIX}{name}", help_text, labels, registry=_registry, multiprocess_mode=over_processes)
 
 

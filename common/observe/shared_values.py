@@ -43,6 +43,7 @@ class SharedValues(Collector):
             _histograms(self._add_up("histogram_*.db", _plus)),
             _gauges(self._add_up("gauge_livesum_*.db", _plus)),
             _gauges(self._add_up("gauge_livemin_*.db", min)),
+            _gauges(self._add_up("gauge_livemax_*.db", max)),
         )
 
     def _add_up(self, pattern: str, add: Callable[[float, float], float]) -> dict[str, float]:

@@ -256,6 +256,13 @@ _COMMANDS: Final = {
             add_arguments=_arguments_of("dispatcher.workers.await_workers"),
         ),
         Command(
+            name="erase",
+            summary="erase the records of a call, or of a number, from the files in CALL_RECORDS_DIR",
+            example=f"{PROGRAM} erase --number +390212345678",
+            run=_plain("dispatcher.records.file_erasure"),
+            add_arguments=_arguments_of("dispatcher.records.file_erasure"),
+        ),
+        Command(
             name="call",
             summary="one call, placed as AVR Core would place it, with speech from a WAV file",
             example=f"{PROGRAM} call ws://127.0.0.1:6030 --wav question.wav --out answer.wav",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 from common.net.tls import problems_of_link, problems_of_port
 from common.settings import problems as setting_problems
 from common.settings.fields import SettingFields
+from common.settings.record_values import HOW_TO_MAKE_A_SECRET
 from common.settings.recordings import problem_of
 from common.settings.roles import Role
 
@@ -17,6 +21,7 @@ def conflicts(settings: SettingFields, role: Role) -> list[str]:
         for name in ("fallback_wav", "filler_wav"):
             if problem := problem_of(name.upper(), getattr(settings, name)):
                 problems.append(problem)
+        problems += _of_call_records(settings)
     if role is not Role.DISPATCHER:
         problems += [
             problem
@@ -28,3 +33,15 @@ def conflicts(settings: SettingFields, role: Role) -> list[str]:
     if taken and taken == settings.admin_port:
         problems.append(f"ADMIN_PORT={taken} is {other.upper()} too: give each its own")
     return problems
+
+
+def _of_call_records(settings: SettingFields) -> Iterator[str]:
+    if settings.call_records_webhook is not None and settings.call_records_secret is None:
+        yield (
+            "CALL_RECORDS_WEBHOOK is set without CALL_RECORDS_SECRET, so its receiver could not trust it: "
+            f"make a secret with {HOW_TO_MAKE_A_SECRET}, and give it to both"
+        )
+    folder = settings.call_records_dir
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        name = setting_problems.shown(folder)
+        yield f"CALL_RECORDS_DIR={name!r} is no folder that this user may write to: make it, or change its owner"

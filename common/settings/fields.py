@@ -15,12 +15,13 @@ from common.settings.service_fields import PortFields, ServiceFields
 SECRETS: Final = (
     *("openai_api_key", "openai_mcp_servers", "openai_session", "safety_identifier_secret"),
     *("redis_url", "sts_token", "cluster_token", "admin_token"),
+    *("call_records_secret", "call_records_redis_url"),
 )
 """Settings that are secrets, or may hold some: NAME_FILE names a file with the value."""
 
-# A wrong value of these settings is not shown. REDIS_URL is shown without user and password.
+# A wrong value of these settings is not shown. URLs of Redis are shown without user and password.
 NEVER_SHOWN: Final = frozenset(
-    {name for name in SECRETS if name != "redis_url"}
+    {name for name in SECRETS if not name.endswith("redis_url")}
     # Names of files; but an operator may set the key itself by mistake.
     | {"tls_key", "cluster_tls_key"}
 )
@@ -35,7 +36,8 @@ class SettingFields(ServiceFields, RecordFields, CallFields, OpenAiFields, PortF
         """The texts that no log line, answer or memory may hold."""
         values = [getattr(self, name) for name in type(self).model_fields]
         found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
-        for url in (self.redis_url, self.openai_url_instructions, self.ami_url, self.openai_base_url):
+        of_records = (self.call_records_redis_url, self.call_records_webhook)
+        for url in (self.redis_url, self.openai_url_instructions, self.ami_url, self.openai_base_url, *of_records):
             found.update(secrets_in_url(url or ""))
         found.update(secrets_in(self.openai_mcp_servers), secrets_in(self.openai_session))
         return frozenset(found - {""})

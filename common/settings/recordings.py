@@ -1,11 +1,15 @@
-"""Recordings that a dispatcher plays without a worker: FALLBACK_WAV and FILLER_WAV."""
+"""Recordings that a dispatcher plays without a worker: FALLBACK_WAV and FILLER_WAV.
+
+All processes import the settings, but few read a recording. So the functions import the reader, which imports
+numpy.
+"""
+
+# ruff: noqa: PLC0415 - imports inside functions, for the reason above
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
-
-from common.audio.wav import SAMPLE_BYTES, SAMPLE_RATE_HZ, WavError, read_wav
 
 NONE: Final = "none"
 BUILTIN: Final = "builtin"
@@ -18,6 +22,8 @@ def read_recording(path: Path) -> bytes:
     Raises:
         WavError: the file cannot be read, has no sound, or lasts longer than `MAX_SECONDS`.
     """
+    from common.audio.wav import SAMPLE_BYTES, SAMPLE_RATE_HZ, WavError, read_wav
+
     pcm = read_wav(path)
     if not pcm:
         raise WavError(f"{path}: it has no sound")
@@ -31,6 +37,8 @@ def problem_of(variable: str, chosen: str) -> str | None:
     """Return a line about a recording that cannot be played; None if it can."""
     if chosen in (NONE, BUILTIN):
         return None
+    from common.audio.wav import WavError
+
     path = Path(chosen)
     try:
         read_recording(path)

@@ -81,9 +81,10 @@ def _variables(names: Iterable[str]) -> tuple[str, ...]:
 def _can_be_replaced(name: str, before: Settings, fresh: Settings) -> bool:
     if name in _TOKENS:
         return getattr(before, name) is not None and getattr(fresh, name) is not None
-    if name == "redis_url":
-        return _without_account(before.redis_url) == _without_account(fresh.redis_url)
-    return True
+    if name.endswith("redis_url"):
+        return _without_account(getattr(before, name)) == _without_account(getattr(fresh, name))
+    # A secret that was set or unset turns the webhook's signatures on or off.
+    return name != "call_records_secret" or None not in (before.call_records_secret, fresh.call_records_secret)
 
 
 def _without_account(url: str | None) -> tuple[str, ...]:

@@ -13,15 +13,15 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
 
 from common.errors import RegistryUnavailable
 from common.observe.redaction import without_known
+from common.store.bounded_redis import BoundedRedis
 from common.store.keys import KEY_PREFIX, PREVIOUS_KEY_PREFIX
 from common.store.leases import (
     CallLease,
@@ -34,7 +34,6 @@ from common.store.leases import (
 )
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
-from common.store.redis_account import Account
 
 # State of a call from its pin until its dispatcher publishes another state.
 CONNECTING = "connecting"
@@ -44,8 +43,6 @@ NOBODY = ""
 
 # Workers accept calls that lost their session above the capacity, up to this multiple of it; new calls not.
 OVER_CAPACITY = 1.5
-# Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
-_MAX_CONNECTIONS = 8
 # Calls per command. One command delays Redis by 1 ms (others' pins) and this event loop by 4 ms.
 _BATCH = 100
 _CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata")
@@ -61,6 +58,8 @@ _NO_RECORD = (ValueError, TypeError, RecursionError)
 # Maximum number of unreadable records that are logged.
 _MAX_SKIPPED = 100
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 
@@ -74,14 +73,10 @@ class Registry:
     all the same; the next renewal or the end of a lease corrects that.
     """
 
-    def __init__(self, redis: Redis, *, timeout_seconds: float, account: Account | None = None) -> None:
-        self._redis = redis
-        self._account = account
-        self._timeout_seconds = timeout_seconds
-        options = redis.connection_pool.connection_kwargs
-        self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        # First come, first served; in redis-py's own blocking pool a new command may overtake a waiting one.
-        self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
+    def __init__(self, connection: BoundedRedis) -> None:
+        self._connection = connection
+        self._redis = connection.redis
+        self._bounded = connection.run
         self._renewing = asyncio.Lock()
         self._skipped: set[tuple[str, str]] = set()
         self._publish_worker = self._script("publish_worker")
@@ -101,25 +96,11 @@ class Registry:
         Raises:
             ValueError: the URL is none of these.
         """
-        account = Account(url)
-        pool = ConnectionPool(
-            **account.address,
-            credential_provider=account,
-            # The deadline around each command (`_bounded`) covers reads and writes; redis-py's own would start a
-            # task per command.
-            socket_timeout=None,
-            socket_connect_timeout=timeout_seconds,
-            decode_responses=True,
-            # An invalid byte then spoils its own record and not the whole reply.
-            encoding_errors="replace",
-            protocol=2,
-        )
-        return cls(Redis.from_pool(pool), timeout_seconds=timeout_seconds, account=account)
+        return cls(BoundedRedis.from_url(url, timeout_seconds=timeout_seconds))
 
     def use_account(self, url: str | None) -> None:
         """Use this URL's user and password for new connections; open connections stay."""
-        if self._account is not None and url is not None:
-            self._account.change(url)
+        self._connection.use_account(url)
 
     async def ping(self) -> bool:
         """Return whether Redis answers in time."""
@@ -131,7 +112,7 @@ class Registry:
 
     async def aclose(self) -> None:
         """Close the connections; leases end by themselves."""
-        await self._redis.aclose()
+        await self._connection.aclose()
 
     async def publish_worker(self, worker: WorkerRecord, *, lease_seconds: float) -> None:
         """Publish a worker, or its new state, for `lease_seconds`."""
@@ -295,6 +276,11 @@ class Registry:
         fields: dict[str, str] = await self._bounded(self._redis.hgetall, f"{KEY_PREFIX}said:{uuid}")
         return {name: value for name, value in fields.items() if name not in _SAID_CHECKS}
 
+    async def run(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        """Run commands of another module of this room, within the bounds of this class."""
+        result: T = await self._bounded(command, self._redis)
+        return result
+
     async def claim(self, name: str, *, seconds: int) -> bool:
         """Claim a name for some time; return False if it is claimed already."""
         return bool(await self._bounded(self._redis.set, f"{KEY_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
@@ -397,18 +383,7 @@ class Registry:
             log.error("unreadable redis record skipped", kind=kind, id=key, reason=type(error).__name__)
 
     def _script(self, name: str) -> AsyncScript:
-        sources = [(_LUA / file).read_text("utf-8") for file in ("_prelude.lua", f"{name}.lua")]
-        return self._redis.register_script("\n".join([f"local PREFIX = '{KEY_PREFIX}'", *sources]))
-
-    async def _bounded(self, command: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
-        try:
-            async with asyncio.timeout(self._timeout_seconds), self._connections:
-                return await command(*args, **options)
-        except TimeoutError as error:
-            message = f"Redis at {self._name} did not answer within {self._timeout_seconds} s"
-            raise RegistryUnavailable(message) from error
-        except (RedisError, OSError) as error:
-            raise RegistryUnavailable(f"Redis at {self._name} failed: {error}") from error
+        return self._connection.script(_LUA, name, KEY_PREFIX)
 
 
 def _metadata(uuid: str, metadata: Mapping[str, str]) -> str:

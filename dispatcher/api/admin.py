@@ -22,13 +22,19 @@ from common.net import json_depth
 from common.net.json_depth import TooDeep
 from common.net.tokens import Token
 from common.observe import admin
-from common.observe.redaction import NO_CALL, without_known
+from common.observe.redaction import NO_CALL
 from common.store.leases import CallRecord, WorkerStatus
 from common.store.registry import Registry
-from dispatcher.api import page
+from dispatcher.api import page, paging
 from dispatcher.api.access import Access
+from dispatcher.api.answers import json_answer
+from dispatcher.api.audit import ConversationAudit
 from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.api.event_stream import send_events
+from dispatcher.api.recordings import ElsewhereError, RecordingsApi
+from dispatcher.api.records_api import RecordsApi
+from dispatcher.recording.recordings import Recordings
+from dispatcher.records.record_taker import RecordTaker
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Maximum time for a request's body, which has at most 64 KiB.
@@ -46,6 +52,14 @@ class Calls(Interface):
     def registry(self) -> Registry:
         """The registry in Redis."""
 
+    @property
+    def record_taker(self) -> RecordTaker:
+        """The taker of the records of ended calls."""
+
+    @property
+    def recordings(self) -> Recordings | None:
+        """Recordings of calls; None: calls are not recorded."""
+
     async def holder(self, uuid: str) -> CallCommands:
         """Return the commands of the call's worker, or of the call's dispatcher while no worker has the call."""
 
@@ -53,7 +67,8 @@ class Calls(Interface):
 def application(dispatcher: Calls, token: Token | None = None) -> web.Application:
     """Return the application: probes and metrics without restrictions, page and API by the rules of access."""
     app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
-    api = CallsApi(dispatcher)
+    records = RecordsApi(dispatcher.record_taker)
+    api = CallsApi(dispatcher, records)
     access = Access(token)
     guarded = functools.partial(_guarded, access)
     app.add_routes(
@@ -66,6 +81,13 @@ def application(dispatcher: Calls, token: Token | None = None) -> web.Applicatio
             web.post("/calls/{uuid}/session", guarded(api.session)),
             web.post("/calls/{uuid}/say", guarded(api.say)),
             web.get("/calls/{uuid}/events", guarded(api.events)),
+            web.get("/calls/{uuid}/record", guarded(records.read)),
+            web.delete("/calls/{uuid}/record", guarded(records.erase_call)),
+            web.delete("/records", guarded(records.erase_number)),
+            web.post("/records/retry", guarded(records.retry)),
+            web.get("/calls/{uuid}/recording", guarded(api.recording), allow_head=False),
+            web.post("/calls/{uuid}/recording", guarded(api.pause_recording)),
+            web.delete("/calls/{uuid}/recording", guarded(api.delete_recording)),
         ]
     )
     return app
@@ -74,17 +96,32 @@ def application(dispatcher: Calls, token: Token | None = None) -> web.Applicatio
 class CallsApi:
     """The handlers of the calls API. See "Calls API" in the README."""
 
-    def __init__(self, dispatcher: Calls) -> None:
+    def __init__(self, dispatcher: Calls, records: RecordsApi) -> None:
         self._dispatcher = dispatcher
+        self._records = records
+        self._audit = ConversationAudit()
+        self._recordings = RecordingsApi(dispatcher)
 
     async def workers(self, _: web.Request) -> web.Response:
         """Answer `GET /workers`."""
-        return _json([_worker(status) for status in await self._dispatcher.registry.workers()])
+        return json_answer([_worker(status) for status in await self._dispatcher.registry.workers()])
 
-    async def calls(self, _: web.Request) -> web.Response:
-        """Answer `GET /calls`."""
+    async def calls(self, request: web.Request) -> web.Response:
+        """Answer `GET /calls`: live calls, the oldest first; with `?ended` or `?dead` records of ended calls."""
+        if "ended" in request.query:
+            return await self._records.ended(request)
+        if "dead" in request.query:
+            return await self._records.dead(request)
+        limit, after = paging.limit(request), paging.cursor(request)
+        calls = [
+            call
+            for call in await self._dispatcher.registry.calls()
+            if after is None or (call.started_at_ms, call.uuid) > after
+        ]
+        shown = calls[:limit]
+        place = (shown[-1].started_at_ms, shown[-1].uuid) if len(calls) > limit else None
         now = time.time()
-        return _json([_call(record, now) for record in await self._dispatcher.registry.calls()])
+        return json_answer([_call(record, now) for record in shown], headers=paging.next_page(request, place))
 
     async def call(self, request: web.Request) -> web.Response:
         """Answer `GET /calls/{uuid}` with the call and its conversation so far."""
@@ -93,7 +130,8 @@ class CallsApi:
         if record is None:
             raise CommandError(404, "there is no such call")
         conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
-        return _json(_call(record, time.time()) | conversation, uuid=uuid)
+        self._audit.read(request, uuid)
+        return json_answer(_call(record, time.time()) | conversation, uuid=uuid)
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """Answer `DELETE /calls/{uuid}`."""
@@ -114,13 +152,27 @@ class CallsApi:
         """Answer `GET /calls/{uuid}/events` with server-sent events until the call ends."""
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
+        self._audit.read(request, uuid)
         async with commands.watch(uuid) as events:
             return await send_events(request, events, uuid)
+
+    async def recording(self, request: web.Request) -> web.StreamResponse:
+        """Answer `GET /calls/{uuid}/recording` with a WAV file."""
+        return await self._recordings.read(request)
+
+    async def pause_recording(self, request: web.Request) -> web.Response:
+        """Answer `POST /calls/{uuid}/recording`."""
+        uuid = request.match_info["uuid"]
+        return json_answer(await self._recordings.pause(uuid, await _body(request)), uuid=uuid)
+
+    async def delete_recording(self, request: web.Request) -> web.Response:
+        """Answer `DELETE /calls/{uuid}/recording`."""
+        return json_answer(await self._recordings.delete(request), uuid=request.match_info["uuid"])
 
     async def _command(self, request: web.Request, action: str, body: dict[str, Any]) -> web.Response:
         uuid = request.match_info["uuid"]
         commands = await self._dispatcher.holder(uuid)
-        return _json(await commands.run(uuid, action, body), uuid=uuid)
+        return json_answer(await commands.run(uuid, action, body), uuid=uuid)
 
 
 def _guarded(access: Access, handler: Handler) -> Handler:
@@ -128,13 +180,17 @@ def _guarded(access: Access, handler: Handler) -> Handler:
         refusal = access.to_calls(request)
         if refusal is not None:
             headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-            return _json({"error": refusal.message}, status=refusal.status, headers=headers)
+            return json_answer({"error": refusal.message}, status=refusal.status, headers=headers)
         try:
             return await handler(request)
+        except ElsewhereError as error:
+            return json_answer({"error": str(error), "hosts": error.hosts}, status=error.status)
         except CommandError as error:
-            return _json({"error": str(error)}, status=error.status, uuid=request.match_info.get("uuid", NO_CALL))
+            return json_answer(
+                {"error": str(error)}, status=error.status, uuid=request.match_info.get("uuid", NO_CALL)
+            )
         except RegistryUnavailable as error:
-            return _json({"error": f"Redis is away: {error}"}, status=503)
+            return json_answer({"error": f"Redis is away: {error}"}, status=503)
 
     return answer
 
@@ -179,15 +235,3 @@ def _worker(status: WorkerStatus) -> dict[str, Any]:
         "capacity": status.capacity,
         "state": status.state.value,
     }
-
-
-def _json(
-    data: object, status: int = 200, headers: dict[str, str] | None = None, *, uuid: str = NO_CALL
-) -> web.Response:
-    body = _dumps(data, uuid)
-    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
-
-
-def _dumps(data: object, uuid: str) -> bytes:
-    """Return JSON without known secrets. The call's worker and Redis hold the call's own secrets back already."""
-    return without_known(orjson.dumps(data).decode(), uuid).encode()

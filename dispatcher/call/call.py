@@ -33,6 +33,7 @@ from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.assignments import Assignments
 from dispatcher.call.caller.caller_audio import CallerAudio
+from dispatcher.call.caller.caller_mute import CallerMute
 from dispatcher.call.caller.caller_side import CallerSide
 from dispatcher.call.ends import CallEnds
 from dispatcher.call.identity import CallIdentity
@@ -50,6 +51,7 @@ from dispatcher.call.sessions.worker_side import WorkerSide
 from dispatcher.call.states import Event, State
 from dispatcher.call.telephony import Telephony
 from dispatcher.call.way_out import WayOut
+from dispatcher.recording.timeline import Timeline
 
 # Maximum time for the commands of a caller that did not come back.
 PROMISE_SECONDS = 15.0
@@ -74,8 +76,9 @@ class Call:
         now_seconds: float,
         limits: CallLimits = DEFAULT_LIMITS,
         announcements: Announcements = SILENT,
+        timeline: Timeline | None = None,
     ) -> None:
-        """Make a call of a connection that has not sent `init` yet."""
+        """Make a call of a connection that has not sent `init` yet; `timeline` is that of its recording."""
         self._life = CallLife()
         self.identity = CallIdentity(metadata, now_seconds)
         self.assignments = Assignments()
@@ -83,9 +86,11 @@ class Call:
         self._out = ActionQueue()
         self.hand_over = HandOver(self._out, self.assignments)
         self._limits = limits
+        self._timeline = timeline
         self._placing = Placing(limits, self.recovery, now_seconds)
         self._caller = CallerSide(limits, now_seconds)
-        self._playback = ReplyPlayback(self._out, CallMemory(), self._caller.presence, now_seconds)
+        self._mute = CallerMute(None if timeline is None else timeline.mute_caller)
+        self._playback = ReplyPlayback(self._out, CallMemory(), self._caller.presence, now_seconds, timeline)
         self._telephony = Telephony(self._out, self._playback, limits.order_seconds)
         filler = self._filler = Filler(announcements.filler, announcements.filler_after_seconds)
         self._filler_playback = FillerPlayback(self._out, self._playback, filler)
@@ -94,6 +99,7 @@ class Call:
             self._out,
             self.identity,
             CallerAudio(limits.waiting_bytes),
+            self._mute,
             playback=self._playback,
             commands=self._telephony.commands,
             filler=filler,
@@ -169,6 +175,11 @@ class Call:
         return self._caller.presence.is_away
 
     @property
+    def is_caller_muted(self) -> bool:
+        """Whether a tool collects keys, so that the caller's audio is to be recorded as silence."""
+        return self._mute.is_on
+
+    @property
     def is_held(self) -> bool:
         """Whether a worker has the call or will take it over, or the call takes the way out."""
         if self.state is State.PARTING:
@@ -192,7 +203,7 @@ class Call:
             elif isinstance(message, protocol.Init):
                 self._init(message, now_seconds)
             else:
-                self._digit(message.digit)
+                self._digit(message.digit, now_seconds)
         except AvrProtocolError as error:
             self._not_understood(error)
 
@@ -355,6 +366,8 @@ class Call:
 
     def tick(self, now_seconds: float) -> None:
         """Look at the clocks; meant to be called every 200 ms."""
+        if self._mute.look(now_seconds):
+            self._worker_side.confirm_collection(self.assignments.current)
         if self.state is not State.ENDED:
             self._playback.report(self.assignments.current, now_seconds)
             self._telephony.execute_due(self.assignments.current, now_seconds)
@@ -435,6 +448,8 @@ class Call:
         self.identity.provider_config = init.provider_config
         self.identity.began_seconds = self._placing.init_seconds = self._playback.init_seconds = now_seconds
         self._caller.began(now_seconds)
+        if self._timeline is not None:
+            self._timeline.begin(now_seconds)
         # The greeting.
         self._filler.owed(now_seconds)
         self.place()
@@ -444,12 +459,21 @@ class Call:
             raise AvrProtocolError("before_init", "audio before init")
         self._caller.audio(pcm, now_seconds)
         if pcm:
+            if self._mute.is_on and self._mute.look(now_seconds):
+                # Everything behind this line gets silence: the worker, the copy for the next one, a recording.
+                pcm = bytes(len(pcm))
+            if self._timeline is not None:
+                self._timeline.caller(pcm, now_seconds)
             may_wait = self.state is not State.PARTING
             self._worker_side.send_audio(self.assignments.current, pcm, may_wait=may_wait)
 
-    def _digit(self, digit: str) -> None:
+    def _digit(self, digit: str, now_seconds: float) -> None:
         if self.state is State.AWAITING_INIT:
             raise AvrProtocolError("before_init", "dtmf_digit before init")
+        if self._mute.look(now_seconds):
+            # Not counted: the length of a PIN is a part of it.
+            self._worker_side.send_secret_key(self.assignments.current, digit, now_seconds)
+            return
         self._out.report(Metric.DIGIT)
         self._worker_side.send_digit(self.assignments.current, digit)
 

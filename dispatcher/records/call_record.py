@@ -61,6 +61,12 @@ class Segment:
     seconds: float
 
 
+def joined(known: tuple[Segment, ...], told: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """Return the files of a recording from two sources, in order; the second replaces files of the first."""
+    files = {(each.host, each.file): each for each in (*known, *told)}
+    return tuple(sorted(files.values(), key=lambda each: (each.from_seconds, each.file)))
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """One thing that was said, as it was heard.

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from common.link import wire
 from dispatcher.call.actions import Measurement, Metric
-from dispatcher.records.call_record import Said, Segment
+from dispatcher.records.call_record import Said, Segment, joined
 
 MAX_SAID: Final = 2000
 """Things that were said that a record has; later ones are counted."""
@@ -24,6 +24,9 @@ _MOVES: Final = {wire.Reason.DRAIN.value, wire.Reason.ROLLOVER.value}
 
 class CallFacts:
     """Facts of one call, counted at this dispatcher and at earlier ones.
+
+    The copy in Redis is about a second old. What a dispatcher counted in its last second, before it died, is lost;
+    the figures of sessions are not, because the worker has them, too.
 
     Attributes:
         record_id: id of the call's record.
@@ -84,6 +87,12 @@ class CallFacts:
         self._said_chars += len(text)
         self.said.append(Said(role, text, round(at_seconds, 3)))
 
+    def recorded(self, segments: tuple[Segment, ...]) -> None:
+        """Take the files of the recording; a file that is known gets longer."""
+        known = {(each.host, each.file) for each in self.recording}
+        self.is_changed |= not known.issuperset((each.host, each.file) for each in segments)
+        self.recording = joined(self.recording, segments)
+
     def session(self, figures: wire.Figures) -> None:
         """Take the figures of a session, which replace its earlier ones."""
         self.is_changed = True
@@ -116,7 +125,7 @@ class CallFacts:
         self.counts = self.counts.plus(earlier.counts)
         if earlier.greeting_seconds is not None:
             self.greeting_seconds = earlier.greeting_seconds
-        self.recording = (*earlier.recording, *self.recording)
+        self.recording = joined(earlier.recording, self.recording)
         self.said = [*earlier.said, *self.said]
         self.said_left_out += earlier.said_left_out
         self._said_chars += earlier._said_chars

@@ -20,6 +20,7 @@ from dispatcher.records.builder import LOST, End, build
 from dispatcher.records.call_record import CallRecord
 from dispatcher.records.facts import CallFacts
 from dispatcher.records.record_log import log_fields
+from dispatcher.records.record_taker import NO_RECORDS
 
 GRACE_SECONDS: Final = 20.0
 """Time for which a call without a holder is not lost yet: Redis may be back, and its dispatcher not yet."""
@@ -50,14 +51,6 @@ class RecordKeeper(Interface):
             record: of the call.
             stored: called once the record survives the death of this process.
         """
-
-
-class NoKeeper:
-    """Keeps no records: only the log has them."""
-
-    def ended(self, record: CallRecord, stored: Callable[[], None]) -> None:
-        """Say that the record is stored."""
-        stored()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +93,7 @@ class RecordWriter:
         *,
         fields: Collection[str] = ("from", "to"),
         with_text: bool = False,
-        keeper: RecordKeeper | None = None,
+        keeper: RecordKeeper = NO_RECORDS,
         clock: Callable[[], float] = time.monotonic,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
@@ -110,14 +103,14 @@ class RecordWriter:
             registry: keeps the drafts.
             fields: CALL_RECORDS_METADATA.
             with_text: CALL_RECORDS_TEXT.
-            keeper: takes the records; None: only the log has them.
+            keeper: takes the records; by default, only the log has them.
             clock: monotonic.
             grace_seconds: time for which a call without a holder is not lost yet.
         """
         self._registry = registry
         self._fields = tuple(fields)
         self._with_text = with_text
-        self._keeper: RecordKeeper = keeper or NoKeeper()
+        self._keeper = keeper
         self._clock = clock
         self._grace_seconds = grace_seconds
         # Calls with a record, whose drafts are there yet; and those of them whose drafts may be dropped.

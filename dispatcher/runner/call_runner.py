@@ -25,6 +25,7 @@ from dispatcher.call.actions import Purpose
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.call import Call
 from dispatcher.call.limits import CallLimits
+from dispatcher.recording.recorder import NoRecorder
 from dispatcher.runner.assignment_channel import AssignmentChannel
 from dispatcher.runner.asterisk_runner import AsteriskRunner
 from dispatcher.runner.calls import Calls
@@ -43,6 +44,7 @@ class CallRunner:
     Attributes:
         call: the call.
         record: what the call will leave behind.
+        recorder: of the call's sound.
         started_at_ms: when the call was pinned first, by the clock of Redis; None where Redis did not say.
         is_published: Redis knows the call as this dispatcher's.
     """
@@ -58,7 +60,8 @@ class CallRunner:
     ) -> None:
         # The time limit of `init` includes the handshake, so it begins with TCP's accept.
         began_seconds = time.monotonic() if since_seconds is None else since_seconds
-        self.call = Call(metadata, began_seconds, limits, calls.announcements)
+        self.recorder = NoRecorder() if calls.recordings is None else calls.recordings.recorder()
+        self.call = Call(metadata, began_seconds, limits, calls.announcements, self.recorder.timeline)
         self.started_at_ms: int | None = None
         self.is_published = False
         self._calls = calls
@@ -76,7 +79,7 @@ class CallRunner:
         self._secrets: CallSecrets | None = None
         # Worker and epoch that were logged last.
         self._pinned = ("", 0)
-        self.record = RecordSide(calls.records, self.call, calls.tracer, traceparent)
+        self.record = RecordSide(calls.records, self.call, self.recorder.segments, calls.tracer, traceparent)
         self._recording: asyncio.Task[None] | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
@@ -112,6 +115,7 @@ class CallRunner:
         for assignment in [each for each, channel in self._channels.items() if channel.is_full]:
             self._handle(functools.partial(self.call.channel_full, assignment, now_seconds))
         self._handle(functools.partial(self.call.tick, now_seconds))
+        self.recorder.tick(now_seconds)
 
     def superseded(self) -> None:
         """End the call here: another connection has it."""
@@ -304,6 +308,8 @@ class CallRunner:
         self.record.placed(assignment)
         self._channels[assignment] = AssignmentChannel(self, worker_link, assignment)
         self._handle(lambda: self.call.placed(assignment, time.monotonic()))
+        is_older = assignment.attach or self.call.memory.is_recalled
+        self.recorder.placed(self.call.identity.began_seconds, is_older=is_older)
         if assignment not in self.call.hand_over.all_assignments():
             # The call could not take it, and has said why.
             self._leave_channel(assignment)
@@ -461,6 +467,7 @@ class CallRunner:
                 self.call.absorbed()
                 return
             self.record.began()
+            self.recorder.begin(self.uuid)
             self._secrets = CallSecrets(self.uuid)
             self._secrets.keep(secrets_in(self.call.identity.provider_config))
             entries = len(self.call.identity.metadata)
@@ -472,6 +479,7 @@ class CallRunner:
     def _ended(self, ending: actions.Ending, reason: str) -> None:
         if self._waking is not None:
             self._waking.cancel()
+        self.recorder.end(time.monotonic(), moved=ending is actions.Ending.MOVED)
         self._calls.ended(self)
         count_end(self._calls.metrics, ending)
         if ending in (actions.Ending.COMPLETED, actions.Ending.MOVED):

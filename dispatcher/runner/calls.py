@@ -10,6 +10,7 @@ from common.observe.tracing import Tracer
 from dispatcher.asterisk.ami import Ami
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.call.announcements import Announcements
+from dispatcher.recording.recordings import Recordings
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import Placement
@@ -35,6 +36,10 @@ class Calls(Interface[_Runner]):
     @property
     def announcements(self) -> Announcements:
         """What calls may play by themselves."""
+
+    @property
+    def recordings(self) -> Recordings | None:
+        """Recordings of calls; None: calls are not recorded."""
 
     @property
     def transfers(self) -> Transfers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from common.link import wire
 from common.observe import trace_context
@@ -11,6 +12,7 @@ from common.observe.tracing import NO_TRACER, Tracer
 from dispatcher.call.actions import Ending, Measurement
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.call import Call
+from dispatcher.records.call_record import Segment
 from dispatcher.records.record_writer import RecordedCall, RecordWriter
 from dispatcher.runner.call_trace import CallTrace
 
@@ -23,19 +25,26 @@ class RecordSide:
     """
 
     def __init__(
-        self, records: RecordWriter, call: Call, tracer: Tracer = NO_TRACER, traceparent: str = ""
+        self,
+        records: RecordWriter,
+        call: Call,
+        segments: Callable[[], tuple[Segment, ...]] = lambda: (),
+        tracer: Tracer = NO_TRACER,
+        traceparent: str = "",
     ) -> None:
-        """Begin without facts.
+        """Make the side of a call that has not begun.
 
         Args:
             records: writes the record.
             call: the call.
+            segments: returns the files of the call's recording.
             tracer: takes the call's spans.
             traceparent: parameter of AVR Core's URL, unchecked; empty: there was none.
         """
         self.facts = records.facts()
         self._records = records
         self._call = call
+        self._segments = segments
         self._is_recorded = False
         self._was_placed = False
         self._recalling: asyncio.Task[None] | None = None
@@ -47,6 +56,7 @@ class RecordSide:
     def recorded(self) -> RecordedCall:
         """The call as its record is to know it."""
         identity = self._call.identity
+        self.facts.recorded(self._segments())
         return RecordedCall(identity.uuid, identity.metadata, identity.began_seconds, self.facts)
 
     @property

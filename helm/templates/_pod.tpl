@@ -101,7 +101,7 @@ readinessProbe:
 {{- define "avr-sts.volumeMounts" -}}
 {{- $root := index . 0 -}}
 {{- $values := index $root.Values (index . 1) -}}
-{{- /* /tmp is for tools and their packages; the service itself writes no files. */ -}}
+{{- /* /tmp is for tools and their packages; the service itself writes no files but recordings. */ -}}
 - {name: tmp, mountPath: /tmp}
 {{- if $root.Values.clusterTls.secretName }}
 - {name: cluster-tls, mountPath: /etc/avr-sts/cluster-tls, readOnly: true}
@@ -109,6 +109,9 @@ readinessProbe:
 {{- if eq (index . 1) "dispatcher" }}
 {{- if $values.tls.secretName }}
 - {name: tls, mountPath: /etc/avr-sts/tls, readOnly: true}
+{{- end }}
+{{- if $values.recordings.existingClaim }}
+- {name: recordings, mountPath: /var/lib/avr-sts}
 {{- end }}
 {{- else }}
 {{- if include "avr-sts.hasTools" $root }}
@@ -141,6 +144,11 @@ readinessProbe:
   secret:
     secretName: {{ . }}
     defaultMode: 0440
+{{- end }}
+{{- with $values.recordings.existingClaim }}
+- name: recordings
+  persistentVolumeClaim:
+    claimName: {{ . }}
 {{- end }}
 {{- else }}
 {{- if include "avr-sts.hasTools" $root }}

@@ -95,6 +95,11 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
 - name: TLS_KEY
   value: /etc/avr-sts/tls/tls.key
 {{- end }}
+{{- /* A folder of the service's own in the volume, which the service makes private. */}}
+{{- if $values.recordings.existingClaim }}
+- name: RECORDINGS_DIR
+  value: /var/lib/avr-sts/recordings
+{{- end }}
 {{- else }}
 - name: WORKER_PORT
   value: "7000"

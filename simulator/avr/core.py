@@ -216,16 +216,25 @@ class SimulatedCall:
             timeout_seconds=seconds_to_say + _STALL_TIMEOUT_SECONDS,
         )
 
-    async def press(self, digits: str) -> None:
-        """Press keys one after the other, beside speech, and return when they have been sent.
+    async def press(self, digits: str, *, audible: bool = False) -> None:
+        """Press keys one after the other, and return when they have been sent.
+
+        Args:
+            digits: the keys.
+            audible: their tones are in the caller's audio, after earlier speech; otherwise they come beside it.
 
         Raises:
             CallError: the call ended first.
             ValueError: a key does not exist on telephones.
         """
-        self.microphone.press(digits)
+        end = 0
+        if audible:
+            end = self.microphone.press_audibly(digits)
+        else:
+            self.microphone.press(digits)
         await self.wait_for(
-            lambda call: not call.microphone.has_digits, timeout_seconds=len(digits) + _STALL_TIMEOUT_SECONDS
+            lambda call: not call.microphone.has_digits and call.microphone.said_bytes >= end,
+            timeout_seconds=len(digits) + _STALL_TIMEOUT_SECONDS,
         )
 
     async def send_raw(self, message: str | bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from simulator.avr import dtmf
 from simulator.avr.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ
 
 DTMF_DIGITS = "0123456789*#ABCD"
@@ -107,6 +108,16 @@ class Microphone:
             if digit not in DTMF_DIGITS:
                 raise ValueError(f"{digit!r} is not a DTMF digit: use {DTMF_DIGITS}")
         self._digits.extend((after_bytes, digit) for digit in digits)
+
+    def press_audibly(self, digits: str) -> int:
+        """Queue keys and their tones after earlier speech, and return the value of `said_bytes` after them.
+
+        The message of a key comes at the beginning of its tone.
+        """
+        for digit in digits:
+            self.press(digit, after_bytes=self.said_bytes + len(self._speech))
+            self._speech += dtmf.key(digit)
+        return self.said_bytes + len(self._speech)
 
     def next_digit(self) -> str | None:
         """Return the key to press before the next frame, if one is due."""

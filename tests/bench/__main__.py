@@ -8,13 +8,14 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 from common.runtime.release import COMPILED
-from tests.bench import outage, pins, results, tools
+from tests.bench import mute, outage, pins, records, results, tools
 from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -32,6 +33,9 @@ BUSY_CPUS = 0.8
 INTACT_CALLS = 300
 # The capacity of two workers; the surplus has as many calls again.
 CAPACITY = 100
+# Runs without recordings, and as many with, in turn.
+RECORDED_RUNS = 3
+RECORDED_CALLS = 100
 # CPUs used by other processes of the machine. Above this, a figure is not the service's.
 MOST_OTHERS = 0.15
 COLUMNS = (
@@ -149,6 +153,22 @@ class Bench:
             )
         return self._add(name, run)
 
+    async def recordings(self) -> None:
+        """Measure what recordings cost the dispatcher: runs without and with them in turn."""
+        off, on = [], []
+        with tempfile.TemporaryDirectory(prefix="bench-recordings-") as folder:
+            for _ in range(RECORDED_RUNS):
+                off.append((await self.calls("not recorded", RECORDED_CALLS)).dispatchers_ms)
+                on.append((await self.calls("recorded", RECORDED_CALLS, RECORDINGS_DIR=folder)).dispatchers_ms)
+        before, after = statistics.median(off), statistics.median(on)
+        self.notes += [
+            (
+                "recordings",
+                f"dispatcher: {before:.2f} ms per call-second without, {after:.2f} with: x {after / before:.3f}",
+            ),
+            ("  calls per core", f"{1000 / before:.0f} without, {1000 / after:.0f} with; the dispatcher alone"),
+        ]
+
     async def new(self) -> None:
         """Measure how fast a call gets its session, while 50 a second come."""
         sys.stderr.write("bench: new calls\n")
@@ -195,6 +215,15 @@ class Bench:
         """Measure the delay of a worker's event loop while a tool is stuck, beside 20 calls."""
         sys.stderr.write("bench: tools\n")
         self.tables.append((await tools.measure()).table())
+
+    async def mute(self) -> None:
+        """Measure a caller's frame in the dispatcher's core, also while a tool collects keys."""
+        self.tables.append(mute.measure().table())
+
+    async def records(self) -> None:
+        """Measure the records of ended calls, off and with all sinks on."""
+        sys.stderr.write("bench: records\n")
+        self.tables.append((await records.measure()).table())
 
     async def traces(self) -> None:
         """Run calls without and with traces, of which a collector in another process gets all spans."""
@@ -287,11 +316,14 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "dispatchers": Bench.dispatchers,
     "intact": Bench.intact,
     "overload": Bench.overload,
+    "recordings": Bench.recordings,
     "new": Bench.new,
     "pins": Bench.pins,
     "outage": Bench.outage,
     "tools": Bench.tools,
     "traces": Bench.traces,
+    "mute": Bench.mute,
+    "records": Bench.records,
 }
 
 

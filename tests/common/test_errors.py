@@ -15,12 +15,17 @@ from common import errors
 from common.errors import DependencyError, LocalError, PeerError, ServiceError
 from worker.tools import errors as tool_errors
 
+# Raised in the process of the operator's tools, for these tools: that process imports nothing of the service.
+FOR_TOOLS = "worker.tools.caller_digits"
+
 
 def own_exceptions() -> list[type[Exception]]:
     """Return every exception class of the service, by name. Signals that no `except Exception` sees are none."""
     found: dict[str, type[Exception]] = {}
     for package in (common, dispatcher, worker):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name == FOR_TOOLS:
+                continue
             for value in vars(importlib.import_module(module.name)).values():
                 if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == module.name:
                     found[value.__name__] = value

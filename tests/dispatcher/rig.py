@@ -18,6 +18,7 @@ from common.store.registry import Registry
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import CallLimits
+from dispatcher.recording.recordings import RecordingSettings
 from dispatcher.service import OPEN, Dispatcher, Security
 from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
 from tests.helpers import eventually
@@ -70,6 +71,7 @@ class Rig:
         *,
         announcements: Announcements = SILENT,
         ami_url: str = "http://127.0.0.1:9",  # no process answers there
+        recordings: RecordingSettings | None = None,
         **limits: Any,
     ) -> None:
         self.registry = Registry.from_url(redis_url, timeout_seconds=timeout_seconds)
@@ -83,6 +85,7 @@ class Rig:
             security=security,
             announcements=announcements,
             leaves_calls=leaves_calls,
+            recordings=recordings,
         )
         self.url = ""
         self._cores: list[Core] = []

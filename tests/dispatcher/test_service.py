@@ -162,7 +162,7 @@ class TestDraining:
     async def test_the_last_call_is_out_of_redis_when_all_is_over(
         self, redis_url: str, second_look: Registry
     ) -> None:
-        async with Rig(redis_url) as rig:
+        async with Rig(redis_url, reconnect_seconds=0.2) as rig:
             await rig.worker()
             core = await rig.live()
             draining = asyncio.create_task(rig.dispatcher.drain(asyncio.Event()))

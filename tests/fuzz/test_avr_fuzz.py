@@ -110,6 +110,7 @@ OF_A_WORKER = (
         Kind.KEYED,
         Kind.TELEPHONY_COMMAND,
         Kind.TOOL,
+        Kind.COLLECT,
         Kind.PROFILE,
         Kind.ITEM_UPDATE,
         Kind.PENDING_REPLIES,

@@ -34,6 +34,7 @@ from worker.session.commands import MAX_WAITING_SAYINGS
 from worker.session.memory_writer import MAX_PASSED
 from worker.session.session_updates import MAX_WAITING_UPDATES
 from worker.session.states import State
+from worker.tools.entries import KeyRequest
 
 TARGET = "upstream"
 # Exceptions that `worker.runner.session_runner` takes for an event of another shape than the API's.
@@ -124,7 +125,7 @@ class Life:
 
     def __init__(self, dialect: Dialect) -> None:
         # A missing answer does not end this session.
-        self.driver = Driver(retry_seconds=1e6, dialect=dialect)
+        self.driver = Driver(retry_seconds=1e6, dialect=dialect, opening={"collects": True})
         self.flushes: list[int] = []
         self._dialect = dialect
 
@@ -225,8 +226,9 @@ steps = st.one_of(
     events(),
     events(),
     records(Kind.PLAYOUT, Kind.HEARD, Kind.DTMF, Kind.TELEPHONY_DONE, Kind.TOOL_KNOWN),
+    records(Kind.COLLECTING, Kind.SECRET_KEY),
     st.sampled_from([0.02, 0.2, 1.6, 11.0]),
-    st.sampled_from(["paused", "writable", "tool done", "say", "session", "conversation"]),
+    st.sampled_from(["paused", "writable", "tool done", "say", "session", "conversation", "collect", "leave"]),
 )
 
 
@@ -262,6 +264,10 @@ def test_any_api_input_leaves_the_next_turn_working(dialect: Dialect, is_live: b
             session.upstream_writable(driver.now)
         elif step == "tool done":
             session.tool_done("call_1", "42", driver.now)
+        elif step == "collect":
+            session.collect(number, KeyRequest("Your PIN", 2, 5.0), driver.now)
+        elif step == "leave":
+            session.leave_collection(number - 1, driver.now)
         else:
             session.command(number, step, {"text": "hello"}, driver.now)
         done += life.take()

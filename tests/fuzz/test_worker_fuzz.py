@@ -70,6 +70,8 @@ OF_A_DISPATCHER = (
         Kind.COMMAND,
         Kind.CLOSE,
         Kind.DTMF,
+        Kind.COLLECTING,
+        Kind.SECRET_KEY,
         Kind.PLAYOUT,
         Kind.HEARD,
         Kind.RESUME,

@@ -200,8 +200,44 @@ ALERT_CASES: Final = (
         "20m",
         firing=False,
     ),
+    AlertCase(
+        "AvrStsRecordingStopped",
+        {_of("recording_dropped_seconds_total", reason="disk"): "0x5 1+30x15"},
+        "10m",
+        value="421",
+        labels={"namespace": "voice", "reason": "disk"},
+    ),
+    AlertCase(
+        "AvrStsRecordingStopped",
+        {_of("recording_dropped_seconds_total", reason="disk"): "7x20"},
+        "10m",
+        labels={"namespace": "voice", "reason": "disk"},
+        firing=False,
+    ),
     AlertCase("AvrStsRedisDown", {_of("redis_up", pod="d0"): "1x20", _of("redis_up", pod="d1"): "1x5 0x15"}, "5m"),
     AlertCase("AvrStsRedisDown", {_of("redis_up", pod="d0"): "1x5 0 1x15"}, "5m", firing=False),
+    AlertCase(
+        "AvrStsRecordsWait",
+        {
+            _of("call_records_oldest_seconds", pod="d0"): "0x40",
+            _of("call_records_oldest_seconds", pod="d1"): "1000x40",
+        },
+        "10m",
+        value="16m 40s",
+    ),
+    AlertCase(
+        "AvrStsRecordsWait", {_of("call_records_oldest_seconds", pod="d0"): "0x4 1000x2 0x30"}, "10m", firing=False
+    ),
+    AlertCase("AvrStsRecordsLost", {_of("call_records_total", outcome="dropped"): "0x5 5x40"}, "10m"),
+    AlertCase(
+        "AvrStsRecordsLost",
+        {
+            _of("call_records_total", outcome="delivered"): "0+9x40",
+            _of("call_records_total", outcome="dead"): "3x40",
+        },
+        "10m",
+        firing=False,
+    ),
     AlertCase(
         "AvrStsEventLoopLate",
         _slow("event_loop_lag_seconds", "0.25", "0.5", process="worker"),

@@ -32,6 +32,10 @@ MATRIX: Final[dict[str, Values]] = {
     "redis by url": {"redis": {"url": "rediss://redis.example.com:6380/1"}},
     "redis by secret": {"configFromSecrets": {"REDIS_URL": {"name": "redis", "key": "url"}}},
     "tls": {"dispatcher": {"tls": {"secretName": "calls-tls"}}, "clusterTls": {"secretName": "link-tls"}},
+    "recordings": {
+        "dispatcher": {"recordings": {"existingClaim": "recordings"}},
+        "config": {"RECORDINGS_KEEP_SECONDS": 86_400},
+    },
     "tools and instructions": {
         "tools": {"files": {"a.js": "module.exports = {}\n", "b.py": "name = 'b'\n"}},
         "instructions": {"text": "Be brief.\n"},

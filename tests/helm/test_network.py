@@ -101,6 +101,23 @@ def test_dispatchers_reach_avr_ami_and_nothing_else(url: str | None, port: int) 
     assert set.union(*(ports(each) for each in egress)) == {53, 5353, 6379, 7000, port}
 
 
+@pytest.mark.parametrize(
+    ("values", "more"),
+    [
+        ({"config": {"CALL_RECORDS_WEBHOOK": "https://crm.example/records"}}, {443}),
+        ({"config": {"CALL_RECORDS_WEBHOOK": "http://crm/records"}}, {80}),
+        ({"config": {"CALL_RECORDS_WEBHOOK": "http://crm:8080/records"}}, {8080}),
+        ({"configFromSecrets": {"CALL_RECORDS_WEBHOOK": {"name": "a", "key": "b"}}}, {443}),
+        ({"configFromSecrets": {"CALL_RECORDS_REDIS_URL": {"name": "a", "key": "b"}}}, set()),
+    ],
+)
+def test_dispatchers_reach_the_receiver_of_records(values: Values, more: set[int]) -> None:
+    egress = policy("dispatcher", values)["egress"]
+    assert set.union(*map(ports, egress)) == {53, 5353, 6006, 6379, 7000} | more
+    with_targets = [each for each in egress if ports(each) == {6379} and "to" not in each]
+    assert bool(with_targets) == ("CALL_RECORDS_REDIS_URL" in str(values))
+
+
 def test_workers_reach_everything_but_link_local_addresses() -> None:
     (anywhere,) = (each for each in policy("worker")["egress"] if not each.get("ports"))
     assert anywhere["to"][0] == {"namespaceSelector": {}}, "a plug-in may not count pods as addresses"

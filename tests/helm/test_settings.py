@@ -205,6 +205,25 @@ def test_every_setting_of_the_schema_reaches_a_role() -> None:
     )
 
 
+def test_claim_of_recordings_is_mounted_at_dispatchers_alone() -> None:
+    release = render({"dispatcher": {"recordings": {"existingClaim": "our-recordings"}}})
+    assert {"name": "recordings", "persistentVolumeClaim": {"claimName": "our-recordings"}} in release.pod(
+        "dispatcher"
+    )["volumes"]
+    mounted = {each["name"]: each for each in release.container("dispatcher")["volumeMounts"]}
+    folder = Path(release.variables("dispatcher")["RECORDINGS_DIR"])
+    assert folder.parent == Path(mounted["recordings"]["mountPath"])
+    assert not mounted["recordings"].get("readOnly")
+    assert "RECORDINGS_DIR" not in release.variables("worker")
+    assert "recordings" not in {each["name"] for each in release.pod("worker")["volumes"]}
+
+
+def test_without_a_claim_nothing_is_recorded() -> None:
+    release = render({})
+    assert "RECORDINGS_DIR" not in release.variables("dispatcher")
+    assert "recordings" not in {each["name"] for each in release.pod("dispatcher")["volumes"]}
+
+
 def test_variables_of_opentelemetry_reach_both_roles() -> None:
     values: Values = {
         "config": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://tempo:4317", "OTEL_TRACES_SAMPLER_ARG": 0.1},

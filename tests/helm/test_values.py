@@ -74,6 +74,10 @@ CONTRADICTORY = {
         {"instructions": {"text": "a"}, "config": {"OPENAI_INSTRUCTIONS": "b"}},
         "instructions: config.OPENAI_INSTRUCTIONS is also set",
     ),
+    "recordings twice": (
+        {"dispatcher": {"recordings": {"existingClaim": "a"}}, "config": {"RECORDINGS_DIR": "/b"}},
+        "dispatcher.recordings.existingClaim: RECORDINGS_DIR is also set",
+    ),
     "tools twice": ({"tools": {"files": {"a.py": ""}, "existingConfigMap": "b"}}, "tools.existingConfigMap: "),
     "a rollout that cannot begin": (
         {"worker": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}},

@@ -38,22 +38,36 @@ ROOMS_OF_COMMON = {
 }
 
 ROOMS_OF_A_PACKAGE = {
-    "dispatcher.api": set[str](),
+    "dispatcher.api": {"dispatcher.recording", "dispatcher.records"},
     "dispatcher.asterisk": {"dispatcher.call"},
     "dispatcher.avr": {"dispatcher.call"},
-    "dispatcher.call": {"dispatcher.avr"},
+    "dispatcher.call": {"dispatcher.avr", "dispatcher.recording"},
+    "dispatcher.recording": {"dispatcher.records"},
     "dispatcher.records": {"dispatcher.call"},
     "dispatcher.runner": {
-        *("dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.records", "dispatcher.workers"),
+        *(
+            "dispatcher.asterisk",
+            "dispatcher.avr",
+            "dispatcher.call",
+            "dispatcher.recording",
+            "dispatcher.records",
+        ),
+        "dispatcher.workers",
     },
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
     "dispatcher.service": {
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
-        "dispatcher.records",
-        "dispatcher.workers",
+        *("dispatcher.recording", "dispatcher.records", "dispatcher.workers"),
     },
     "dispatcher.main": {
-        *("dispatcher.api", "dispatcher.asterisk", "dispatcher.call", "dispatcher.records", "dispatcher.runner"),
+        *(
+            "dispatcher.api",
+            "dispatcher.asterisk",
+            "dispatcher.call",
+            "dispatcher.recording",
+            "dispatcher.records",
+        ),
+        "dispatcher.runner",
         "dispatcher.service",
     },
     "worker.audio": {"worker.config"},

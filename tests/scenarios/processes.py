@@ -17,6 +17,7 @@ import psutil
 import common
 from simulator.realtime.settings import SimulatorSettings
 from tests.helpers import eventually
+from tests.scenarios import forked
 
 KEY = "sk-test-0123456789abcdefghij"
 
@@ -46,7 +47,7 @@ class ServiceProcess:
         """Return what Python runs, without the sub-command: no module from the working directory."""
         return ("-P", "-m", cls.module)
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | forked.ForkedProcess, name: str) -> None:
         self.name = name
         self.lines: list[dict[str, Any]] = []
         self.raw = ""
@@ -58,14 +59,12 @@ class ServiceProcess:
 
     @classmethod
     async def start(cls, *arguments: str, **settings: object) -> Self:
-        """Start a sub-command with only these settings in the environment."""
-        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        environment |= {name: str(value) for name, value in settings.items()}
+        """Start a sub-command in a new Python with only these settings in the environment."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *cls.program(),
             *arguments,
-            env=environment | {"PYTHONPATH": cls.pythonpath},
+            env=cls._environment(settings),
             cwd=tempfile.gettempdir(),  # a folder without .env
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -73,6 +72,23 @@ class ServiceProcess:
             start_new_session=True,
         )
         return cls(process, arguments[0])
+
+    @classmethod
+    async def fork(cls, *arguments: str, **settings: object) -> Self:
+        """Start a sub-command like `start`, without importing its modules again where that is possible.
+
+        A library reads SSL_CERT_FILE when it is imported, and other classes run other programs.
+        """
+        if not forked.POSSIBLE or cls is not ServiceProcess or "SSL_CERT_FILE" in settings:
+            return await cls.start(*arguments, **settings)
+        process = await forked.fork(arguments, cls._environment(settings), cls.pythonpath)
+        return cls(process, arguments[0])
+
+    @classmethod
+    def _environment(cls, settings: dict[str, object]) -> dict[str, str]:
+        environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environment |= {name: str(value) for name, value in settings.items()}
+        return environment | {"PYTHONPATH": cls.pythonpath}
 
     @property
     def pid(self) -> int:
@@ -197,7 +213,7 @@ class Cluster:
         self, process: type[ServiceProcess] = ServiceProcess, **settings: object
     ) -> ServiceProcess:
         """Start another worker; dispatchers find it within a second."""
-        worker = await process.start("worker", **(self.settings | settings))
+        worker = await process.fork("worker", **(self.settings | settings))
         self.workers.append(worker)
         await worker.line("worker listening")
         return worker
@@ -206,7 +222,7 @@ class Cluster:
         self, process: type[ServiceProcess] = ServiceProcess, **settings: object
     ) -> ServiceProcess:
         """Start another dispatcher, and wait for its links to all workers."""
-        dispatcher = await process.start("dispatcher", **(self.settings | settings))
+        dispatcher = await process.fork("dispatcher", **(self.settings | settings))
         self.dispatchers.append(dispatcher)
         for worker in self.workers:
             if worker.returncode is None:

@@ -17,7 +17,7 @@ from simulator.realtime.settings import SimulatorSettings
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess
 from tests.scenarios.tones import tone
 
-BUILTIN = Path(dispatcher.__file__).parent / "call" / "recordings" / "fallback.wav"
+BUILTIN = Path(dispatcher.__file__).parent / "runner" / "recordings" / "fallback.wav"
 
 
 @pytest.fixture

@@ -147,6 +147,8 @@ async def test_the_calls_api_on_any_dispatcher(real_redis_url: str) -> None:
             shown = await response.json()
         assert shown["worker"] in {await worker_id(worker) for worker in cluster.workers}
         assert shown["conversation"] == [{"role": "agent", "text": call.transcripts[0].text}]
+        read = await cluster.dispatchers[1].line("conversation read", uuid=call.uuid)
+        assert (read["peer"], read["times"]) == ("127.0.0.1", 1)
 
         async with http.get(f"{elsewhere}/events") as events:
             async with http.post(f"{elsewhere}/say", json={"text": "One moment please."}) as response:

@@ -159,11 +159,11 @@ async def test_dialogue_with_a_service(service: ScriptedService, differs: Callab
     # An interruption.
     line.session.turn("Tell me more.")
     response = line.session.begin_response()
-    # Longer than a busy machine takes to interrupt it.
-    response.audio(900, 12_000, text=" ".join(["word"] * 48))
+    # Longer than a busy machine takes to interrupt it; and not finished, or its end would be overdue after 5 s.
+    response.audio(900, 12_000, text=" ".join(["word"] * 48), finish=False)
     # A quarter of a second is a word: some of it is heard, beside greeting and answer.
     await line.call.wait_for(lambda call: call.heard_ms >= 500 + 600)
-    speech = line.session.start_speech()
+    speech = line.start_speech()
     await line.session.event("conversation.item.truncate")
     response.done("cancelled", {"type": "cancelled", "reason": "turn_detected"})
     line.session.end_speech(speech, "Stop.")

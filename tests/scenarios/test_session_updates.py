@@ -308,7 +308,7 @@ async def long_response(line: ScriptedCall) -> str:
 async def speaks_into_it(line: ScriptedCall) -> None:
     """Let the caller speak into a reply. Check that the reply continues and the model gets no truncation."""
     sounding = line.call.interruptions, len(line.session.received("conversation.item.truncate"))
-    speech = line.session.start_speech()
+    speech = line.start_speech()
     await line.passes(0.5)
     line.session.end_speech(speech)
     assert (line.call.interruptions, len(line.session.received("conversation.item.truncate"))) == sounding

@@ -13,6 +13,7 @@ import aiohttp
 import numpy as np
 import redis
 
+from common.audio.wav import read_wav
 from simulator.avr.ami import AmiDouble
 from simulator.avr.core import SimulatedCall, place_call
 from tests.helpers import eventually
@@ -31,6 +32,10 @@ TONE_STEP_HZ = 100
 SILENCE_RMS = 328
 # Frames at the edges of a tone sound like anything.
 SHORTEST_TONE_FRAMES = 3
+
+# A minute of a caller who speaks, with no pause of 3 s.
+_SPEECH = read_wav(Path(__file__).resolve().parents[2] / "simulator" / "speech" / "caller.wav")
+_TIMES_SPOKEN = 7
 
 ANSWER_FAILED_TEXT = "That did not work, please say it again."
 
@@ -97,6 +102,15 @@ class ScriptedCall:
         """Wait until the caller has got the last of these tones, and check that these are all."""
         await self.call.wait_for(lambda _: self.tones[-1:] == [hz[-1]], timeout_seconds=PATIENCE_SECONDS)
         assert self.tones == list(hz)
+
+    def start_speech(self) -> str:
+        """Have the caller speak, and the API hear it begin; returns the id of the caller's item.
+
+        The caller goes on speaking: the service ends a turn by itself if the caller is silent in it for 3 s, and a
+        test on a busy machine may need longer to end it.
+        """
+        self.call.microphone.say(_SPEECH * _TIMES_SPOKEN)
+        return self.session.start_speech()
 
     async def greeted(self) -> None:
         """Wait for the greeting's transcript, which follows its sound."""

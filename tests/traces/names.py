@@ -31,6 +31,8 @@ FIELDS: Final[dict[str, str | None]] = {
     "Execute.command": "order",
     "Go.known_commands": "orders",
     "Open.traceparent": None,
+    "Open.collects": None,
+    "Opened.collecting": None,
     "Order.end_reason": None,
     "Remember.deleted": "forgotten",
     "Reply.truncated": "cut",

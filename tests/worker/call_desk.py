@@ -112,10 +112,12 @@ class Desk:
 
 
 @asynccontextmanager
-async def call_to(url: str, *, restore: bool = False, **settings: Any) -> AsyncIterator[Desk]:
+async def call_to(
+    url: str, *, restore: bool = False, collects: bool = False, **settings: Any
+) -> AsyncIterator[Desk]:
     """Yield a call that has begun, and check at the end that it left nothing."""
     chosen = Settings(openai_base_url=url, openai_api_key=SecretStr(KEY), **settings)
-    async with resources(chosen) as shared, begun(Desk(shared, restore=restore)) as desk:
+    async with resources(chosen) as shared, begun(Desk(shared, restore=restore, collects=collects)) as desk:
         yield desk
     assert not [task for task in asyncio.all_tasks() if "uuid-1" in task.get_name()]
 

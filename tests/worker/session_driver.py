@@ -42,6 +42,7 @@ Did = (
     | Record
     | session.Connect
     | session.RunTool
+    | session.Collected
     | session.Answer
     | session.Measurement
     | session.Used

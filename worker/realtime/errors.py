@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Final, Self
 
 from common.errors import UpstreamError
 from common.net import json_depth
+from common.net.retry_after import MAX_RETRY_AFTER_SECONDS, seconds_of
 from common.observe import redaction
 from common.observe.upstream_codes import ACCOUNT_CODES
 
@@ -33,9 +31,6 @@ _ADVICE = {
 }
 # Errors that end the session; another session may be opened.
 _SESSION_OVER = {"session_expired": "the Realtime session reached its time limit"}
-
-MAX_RETRY_AFTER_SECONDS: Final = 3600.0
-"""Maximum wait; longer waits are shortened to it."""
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _UNIT = r"[uµ\u03bc]s|ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?"
@@ -185,7 +180,7 @@ def from_handshake(status: int, body: bytes, retry_after: str | None = None) -> 
     """
     code, message = _read_refusal(body)
     code = code if _CODE.fullmatch(code) and not redaction.holds_known(code) else f"http_{status}"
-    waits = [wait for wait in (_header_seconds(retry_after), retry_after_seconds(message)) if wait is not None]
+    waits = [wait for wait in (seconds_of(retry_after), retry_after_seconds(message)) if wait is not None]
     text, retryable = _describe(status, code, f": {redact(message)}" if message else "")
     return UpstreamError(text, code=code, retryable=retryable, retry_after_seconds=max(waits, default=None))
 
@@ -231,28 +226,6 @@ def _plain(text: str) -> str:
     """Return the words of a text or an HTML page on one line, without control characters."""
     text = _MARKUP.sub(" ", text)
     return " ".join("".join(each for each in text if each.isprintable() or each.isspace()).split())
-
-
-def _header_seconds(header: str | None) -> float | None:
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        return _seconds_until(header)
-    return min(seconds, MAX_RETRY_AFTER_SECONDS) if 0 <= seconds < math.inf else None
-
-
-def _seconds_until(date: str) -> float | None:
-    try:
-        then = parsedate_to_datetime(date)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    # HTTP dates are in GMT; a missing zone means the same.
-    then = then.replace(tzinfo=UTC) if then.tzinfo is None else then
-    # Only the wall clock can be compared with a date.
-    seconds = (then - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def _unit(written: str) -> str:

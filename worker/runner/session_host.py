@@ -29,6 +29,9 @@ from worker.runner.watchers import Send, Watchers
 from worker.session import actions
 from worker.session.memory.checkpoint import Checkpoint
 from worker.session.session import Session
+from worker.session.states import State
+from worker.tools.entries import KeyRequest
+from worker.tools.key_requests import KeyRequests
 from worker.tools.running_tools import RunningTools
 
 # An `expires_at` outside of these bounds comes from a clock that is wrong.
@@ -88,6 +91,7 @@ class SessionHost:
         self.preparation = Preparation(opening, resources)
         self.checkpoint: Checkpoint | None = None
         self.early = EarlyInputs(opening.position_samples)
+        keys = KeyRequests(self._collect, self._leave_collection)
         # A dispatcher that takes the call over gives it another epoch, and the session keeps its own.
         self._figures = SessionFigures(opening.epoch)
         self.trace = SessionTrace.of(resources.tracer, opening)
@@ -99,6 +103,7 @@ class SessionHost:
             ended=self._figures.tool_ended,
             traceparent=opening.traceparent,
             trace=self.trace,
+            keys=keys,
         )
         self.recoveries = 0
         self._channel = channel
@@ -252,6 +257,8 @@ class SessionHost:
                 self._watchers.show(happened)
             case actions.RunTool(call_id, name, arguments):
                 self._run_tool(call_id, name, arguments)
+            case actions.Collected(number, entry):
+                self.tools.keys.collected(number, entry)
             case actions.Answer(number, status, body):
                 self._watchers.answer(number, status, body)
             case actions.Connect(delay_seconds):
@@ -297,6 +304,7 @@ class SessionHost:
         self.session = session
         self._owner.session_made()
         self.handle(lambda made, _: self.early.replay(made, time.monotonic))
+        self.tools.keys.begin_waiting()
 
     def send_profile(self) -> None:
         """Have the dispatcher remember the call's settings."""
@@ -348,6 +356,16 @@ class SessionHost:
             self.handle(lambda session, now: session.tool_done(call_id, output, now, lost=lost))
         elif not self._owner.has_ended:
             self.early.tool_done(call_id, output, lost)
+
+    def _collect(self, number: int, wanted: KeyRequest) -> bool:
+        """Ask the caller for keys for a tool, if there is a session."""
+        if self.session is None or self.session.state is State.ENDED:
+            return False
+        self.handle(lambda session, now: session.collect(number, wanted, now))
+        return True
+
+    def _leave_collection(self, number: int) -> None:
+        self.handle(lambda session, now: session.leave_collection(number, now))
 
     def _recover(self, session: Session, error: IllegalTransition) -> None:
         """Continue the call in another session after a fault of this service; end it after the third one."""

@@ -246,7 +246,11 @@ class SessionRunner:
         self._host.opening = dataclasses.replace(self._host.opening, epoch=opening.epoch)
         early_position = self._host.early.position_samples
         position = early_position if self._host.session is None else self._host.session.next_position_samples
-        self._channel.send(wire.Opened(wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position))
+        collecting = self._host.session is not None and self._host.session.is_collecting
+        opened = wire.Opened(
+            wire.CALLER_CREDIT_BYTES, attached=True, position_samples=position, collecting=collecting
+        )
+        self._channel.send(opened)
         if self._host.preparation.profile is not None:
             self._host.send_profile()
         self._host.send_figures()

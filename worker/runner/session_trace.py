@@ -21,7 +21,7 @@ from worker.realtime.usage import MAX_TOKENS
 from worker.runner.turn_trace import Turn
 
 MAX_RESPONSES: Final = 16
-"""Responses, and remote tools, that have begun and not ended: the API has one response at a time. More have no span."""
+"""Responses, and remote tools, that have begun and not ended: the API has one response at a time."""
 
 MAX_NAME_CHARS: Final = 100
 """Length of a model's name, which a call may bring."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from common.link.wire import Outcome, Record
 from worker.realtime.usage import Usage
+from worker.tools.entries import Entry
 
 
 class Metric(Enum):
@@ -66,6 +67,19 @@ class RunTool:
     call_id: str
     name: str
     arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Give a tool the keys that it asked the caller for, or the reason for which there are none.
+
+    Attributes:
+        number: of the request.
+        entry: its keys are for the tool alone.
+    """
+
+    number: int
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +169,7 @@ Action = (
     | ToDispatcher
     | Connect
     | RunTool
+    | Collected
     | Happened
     | Answer
     | Measurement

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from common.link import wire
 from common.link.wire import EndReason, Outcome
-from worker.session.actions import Ended, Released
+from worker.session.actions import Collected, Ended, Released
 from worker.session.hang_up import HangUp
 from worker.session.parts import SessionParts
 from worker.session.states import SessionEvent, State, next_state
+from worker.tools.entries import EntryEnding
 
 HANG_UP_ID = "hang-up"
+# What a tool is told whose keys are discarded.
+CALL_MOVES = "the call goes on in another session: ask the caller again"
+CALL_ENDED = "the call has ended"
 
 
 class Lifecycle:
@@ -91,5 +95,10 @@ class Lifecycle:
 
     def _close(self, event: SessionEvent) -> None:
         self.advance(event)
+        entry = self._parts.secret_entry
+        if not entry.is_free:
+            message = CALL_MOVES if event is SessionEvent.RELEASED else CALL_ENDED
+            ended = entry.end(EntryEnding.LOST, message)
+            self._parts.out.actions.append(Collected(entry.number, ended))
         self._parts.audio.forget()
         self._parts.updates.close()

@@ -19,6 +19,7 @@ from worker.session.agent.function_calls import FunctionCalls
 from worker.session.agent.response_scheduler import SchedulerState
 from worker.session.caller.caller_audio import CallerAudio
 from worker.session.caller.digits import DigitEntry
+from worker.session.caller.secret_entry import EntryLimits, SecretEntry
 from worker.session.caller.silence_clock import SilenceClock
 from worker.session.memory.conversation import Conversation
 from worker.session.memory.replay import Replay
@@ -67,6 +68,7 @@ class SessionParts:
         calls: function calls of the model.
         updates: `session.update` events.
         digits: keys that are not part of the conversation yet.
+        secret_entry: keys that a tool asks for, and that are not part of the conversation.
         silence: clock of the time without speech.
         log: logger with the call's uuid.
     """
@@ -86,6 +88,7 @@ class SessionParts:
         self.out = ActionQueue(uuid)
         self.silence = SilenceClock(now_seconds)
         self.digits = DigitEntry(config.digits_seconds)
+        self.secret_entry = SecretEntry(EntryLimits())
         self.conversation = Conversation()
         self.audio = CallerAudio(audio_format.uplink(), vad, config.local_prefix_ms)
         self.audio.input_muted = config.welcome is not None and not config.welcome_interruptible

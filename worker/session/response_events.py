@@ -10,7 +10,7 @@ from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
 from worker.realtime.usage import Usage
 from worker.session.actions import Metric, Used
-from worker.session.agent.answering import Ending, ending_of
+from worker.session.agent.response_ending import Ending, ending_of
 from worker.session.agent.response_scheduler import METADATA_KEY, AnswerKind
 from worker.session.caller.caller_side import CallerSide
 from worker.session.lifecycle import Lifecycle
@@ -32,6 +32,7 @@ class ResponseEvents:
         parts = self._parts
         response_id = checked_id(event["response"]["id"])
         talks_over = parts.memory_writer.speaking and parts.updates.interrupt_response
+        talks_over |= parts.secret_entry.is_on
         metadata = event["response"].get("metadata")
         request_id = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
         parts.answers.created(response_id, now_seconds, request_id=str(request_id or ""), talks_over=talks_over)

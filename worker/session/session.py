@@ -10,6 +10,7 @@ memory to the model and waits, with responses off.
     states.py, lifecycle.py   the states, their transitions, and the ends
     opening.py                attempts to connect and to set up the session
     caller_side.py, keypad.py speech, turns and keys on their way to the model
+    secret_keys.py            keys on their way to a tool, past the model
     item_events.py            the API's events of items, transcripts and rate limits
     response_events.py        responses, tools and errors
     restore.py                restoring a call from another session
@@ -36,6 +37,7 @@ from worker.session.agent.awaiting import AwaitingReport
 from worker.session.agent.response_scheduler import AnswerKind, SchedulerState
 from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
+from worker.session.caller.secret_keys import SecretKeys
 from worker.session.commands import Commands
 from worker.session.hand_over import HandOver
 from worker.session.hang_up import HangUp
@@ -49,6 +51,7 @@ from worker.session.response_events import ResponseEvents
 from worker.session.restore import Restore
 from worker.session.session_updates import UpdateKind
 from worker.session.states import SessionEvent, State
+from worker.tools.entries import KeyRequest
 
 
 class Session:
@@ -82,6 +85,7 @@ class Session:
         self._items = ItemEvents(self.parts)
         self._caller = CallerSide(self.parts, self._items, opening.position_samples)
         self._keypad = Keypad(self.parts, self._life)
+        self._secret_keys = SecretKeys(self.parts, self._life, self._keypad, is_offered=opening.collects)
         self._responses = ResponseEvents(self.parts, self._life, self._caller)
         self._commands = Commands(self.parts, self._life)
         self._hand_over = HandOver(self.parts, self._life)
@@ -135,6 +139,11 @@ class Session:
     def requested_hang_up(self) -> HangUp | None:
         """Why this session has ordered a hang-up; empty: it has not."""
         return self._life.requested_hang_up
+
+    @property
+    def is_collecting(self) -> bool:
+        """Whether a tool is asking the caller for keys."""
+        return self.parts.secret_entry.is_on
 
     @property
     def upsampler(self) -> Upsampler | None:
@@ -213,6 +222,7 @@ class Session:
             if parts.answers.failure:
                 self._life.end(Outcome.FAILED, parts.answers.failure, EndReason.NO_ANSWER)
                 return
+            self._secret_keys.proceed(now_seconds)
             parts.request_due(now_seconds)
         self._awaiting.report(goes_on=self._restore.goes_on)
         self._hand_over.proceed(now_seconds)
@@ -240,6 +250,11 @@ class Session:
                 parts.agent.send_transcripts(now_seconds)
             case Kind.DTMF:
                 self._keypad.press(wire.decode_control(wire.Dtmf, payload).digit, now_seconds)
+            case Kind.COLLECTING:
+                self._secret_keys.muted(wire.decode_control(wire.Collecting, payload).number, now_seconds)
+            case Kind.SECRET_KEY:
+                key = wire.decode_control(wire.SecretKey, payload)
+                self._secret_keys.press(key.number, key.digit, now_seconds)
             case Kind.TELEPHONY_DONE:
                 if parts.calls.command_done(wire.decode_control(wire.TelephonyDone, payload)):
                     parts.answers.owe(AnswerKind.TOOL, now_seconds)
@@ -295,6 +310,7 @@ class Session:
             # The caller's audio that no session has heard is the dispatcher's to keep.
             for position, pcm in (*self._restore.checkpoint.audio, *parts.audio.waiting):
                 parts.out.record(wire.KeptAudio(position, g711.encode_ulaw(pcm)))
+        self._secret_keys.attached(is_offered=opening.collects)
         parts.agent.attached(opening.credit_bytes, now_seconds)
         parts.calls.attached()
         if self._life.requested_hang_up is not None:
@@ -336,6 +352,9 @@ class Session:
             self._tick_live(now_seconds, heard_seconds)
         else:
             self._opening.tick(now_seconds)
+        if not self._hand_over.is_detached:
+            # Without a dispatcher no key can come: the entry goes on, or is discarded, when there is one.
+            self._secret_keys.tick(now_seconds)
         self._opening.give_up_late(now_seconds)
         self._look_after_call(now_seconds)
         self._proceed(now_seconds)
@@ -398,6 +417,16 @@ class Session:
         """
         if not self._life.has_ended:
             self._responses.tool_done(call_id, output, now_seconds, lost=lost)
+        self._proceed(now_seconds)
+
+    def collect(self, number: int, wanted: KeyRequest, now_seconds: float) -> None:
+        """Ask the caller for keys for a tool; a `Collected` of this number follows."""
+        self._secret_keys.ask(number, wanted, now_seconds)
+        self._proceed(now_seconds)
+
+    def leave_collection(self, number: int, now_seconds: float) -> None:
+        """Discard the keys of a tool that waits for them no longer."""
+        self._secret_keys.leave(number)
         self._proceed(now_seconds)
 
     def command(self, number: int, action: str, body: dict[str, Any], now_seconds: float) -> None:

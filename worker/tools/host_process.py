@@ -24,6 +24,7 @@ from typing import Any, Final
 import orjson
 
 from common.observe import logs
+from worker.tools.caller_asks import CallerAsks
 from worker.tools.errors import (
     ArgumentsNotChecked,
     BadTool,
@@ -34,6 +35,7 @@ from worker.tools.errors import (
     ToolNotRun,
     one_line,
 )
+from worker.tools.key_requests import RunCaller
 from worker.tools.printed_lines import PrintedLines
 
 START_SECONDS: Final = 10.0
@@ -53,6 +55,8 @@ _POST: Final = -1
 _LOG: Final = -2
 _BEGUN: Final = -3
 _PRINTED: Final = -4
+_ASK: Final = -5
+_LEAVE: Final = -6
 """Ids of lines that are not requests. A new process sends one ping reply unasked when it is ready."""
 
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -115,6 +119,7 @@ class HostProcess:
         self._limits = limits
         self._requests: dict[int, tuple[asyncio.Future[Any], str]] = {}
         self._begun: set[int] = set()
+        self._asks = CallerAsks(self.post)
         self._overdue: set[int] = set()
         self._busy = asyncio.Event()
         self._pong = asyncio.Event()
@@ -172,12 +177,13 @@ class HostProcess:
             raise ToolNotRun(f"It was not started: {program.name} does not start: {self.ended}.")
         return self
 
-    async def request(self, what: str, message: dict[str, Any]) -> Any:
+    async def request(self, what: str, message: dict[str, Any], caller: RunCaller | None = None) -> Any:
         """Return the result of one operation. Cancelling this also cancels the operation if possible.
 
         Args:
             what: names the operation in the log if the operation is lost.
             message: the request without its id.
+            caller: may be asked for keys while the operation runs.
 
         Raises:
             ToolFailed: the operation threw.
@@ -195,6 +201,8 @@ class HostProcess:
         line = _line({"id": number, **message})
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._requests[number] = (reply, what)
+        if caller is not None:
+            self._asks.begin(number, caller)
         self._watch_if_busy()
         self._write(line)
         try:
@@ -202,6 +210,8 @@ class HostProcess:
         except asyncio.CancelledError:
             self._gave_up(number)
             raise
+        finally:
+            self._asks.end(number)
 
     def post(self, message: dict[str, Any]) -> None:
         """Send a request whose result is not needed."""
@@ -334,6 +344,10 @@ class HostProcess:
             self._log_for_it(reply)
         elif number == _PRINTED:
             self._log_printed(reply)
+        elif number == _ASK:
+            self._asks.ask(reply)
+        elif number == _LEAVE:
+            self._asks.leave(reply)
         self._overdue.discard(number)
         self._begun.discard(number)
         waiting, _ = self._requests.pop(number, (None, ""))

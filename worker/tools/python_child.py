@@ -13,10 +13,12 @@ objects, one per line:
     {id, op: "ping"}                                 -> {id, result: null}
     {id, op: "drop", version}                        -> {id, result: null}
     {id, op: "cancel", request}                      -> {id, result: null}
+    {id, op: "entry", ask, ending, digits, message}  -> {id, result: null}
 
 A failed request has, instead of `result`, {id, error: {kind, type, message, where, keywords}}. Other lines to the
 worker: {id: -3, request} before the process begins a call; {id: -2, level, event, fields} for the worker's log;
-{id: -4, uuid, tool, text, dropped} for a line that a call printed.
+{id: -4, uuid, tool, text, dropped} for a line that a call printed. A call asks for keys with
+{id: -5, request, ask, prompt, count, timeout}, which `entry` answers; {id: -6, request, ask} ends that early.
 
 One thread reads requests. The main thread answers requests and checks arguments, because Python delivers signals
 only to the main thread. Checks run one at a time, with other requests between them. Handlers run in other threads.
@@ -39,6 +41,7 @@ import orjson
 from jsonschema.protocols import Validator
 
 from worker.tools import call_output, operator_modules, python_tool, schemas, withheld
+from worker.tools.caller_digits import Asking, RunAsking
 from worker.tools.child_log import ChildLog
 from worker.tools.errors import ArgumentsNotChecked, BadTool, InvalidArguments, ToolFailed, ToolNotRun, one_line
 from worker.tools.python_tool import PythonTool
@@ -55,6 +58,8 @@ With it, a check of arguments beside 64 busy tools would wait most of its time l
 _LOG: Final = -2
 _BEGUN: Final = -3
 _PRINTED: Final = -4
+_ASK: Final = -5
+_LEAVE: Final = -6
 """Ids of lines that are not replies."""
 
 Request = dict[str, Any]
@@ -94,6 +99,9 @@ class PythonChild:
         self._loading = Threads("load-tools", limit=MAX_LOADING, log=log)
         self._threads = Threads("tool", log=log)
         self._loop = ToolLoop(log=log)
+        self._asking = Asking(
+            lambda line: channel.send({"id": _ASK, **line}), lambda line: channel.send({"id": _LEAVE, **line})
+        )
         self._tools: dict[int, asyncio.Task[PythonTool]] = {}
         self._validators: dict[int, Validator] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -120,6 +128,8 @@ class PythonChild:
             case "drop":
                 self._tools.pop(request["version"], None)
                 self._validators.pop(request["version"], None)
+            case "entry":
+                self._asking.answered(request)
             case "cancel":
                 if task := self._tasks.get(request["request"]):
                     task.cancel()
@@ -162,7 +172,8 @@ class PythonChild:
         except (BadTool, KeyError):
             raise ToolFailed("Error", "it could not be loaded again", "") from None
         self._channel.send({"id": _BEGUN, "request": request["id"]})
-        return await tool.call(request["uuid"], request["args"], request["metadata"])
+        run = RunAsking(self._asking, request["id"])
+        return await tool.call(request["uuid"], request["args"], request["metadata"], run)
 
     def _next_check(self) -> None:
         request = self._checks[0]

@@ -7,6 +7,8 @@ idempotent = True  # optional: the tool may be run again if the call moves to an
 
 async def handler(uuid, args):  # or `def`; an optional third parameter receives the call's metadata
     return f"On {args['day']} from nine to five"
+
+Files find the function `digits` without an import: see `caller_digits`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from typing import Any
 
 import orjson
 
-from worker.tools import call_output
+from worker.tools import call_output, caller_digits
+from worker.tools.caller_digits import RunAsking
 from worker.tools.definition import ATTRIBUTES, Definition
 from worker.tools.errors import BadTool, ToolFailed, one_line
 from worker.tools.result import render
@@ -54,8 +57,16 @@ class PythonTool:
     threads: Threads = field(repr=False)
     loop: ToolLoop = field(repr=False)
 
-    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+    async def call(
+        self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str], run: RunAsking | None = None
+    ) -> str:
         """Run the handler off this event loop, and return its result as bounded text.
+
+        Args:
+            uuid: of the call.
+            arguments: of the model.
+            metadata: of the call.
+            run: lets the handler ask the caller for keys.
 
         Raises:
             ToolFailed: the handler raised, or its result cannot be written as JSON.
@@ -65,7 +76,7 @@ class PythonTool:
 
         async def on_loop(make: Callable[[], Any]) -> object:
             try:
-                with call_output.of_call(uuid, self.name):
+                with call_output.of_call(uuid, self.name), caller_digits.of_run(run):
                     return render(await make())
             except BaseException as error:
                 return ToolFailed.of(error, self.file)
@@ -130,6 +141,7 @@ def load(file: Path, source: bytes, threads: Threads, loop: ToolLoop) -> PythonT
 
 def _execute(module: ModuleType, file: Path, source: bytes) -> None:
     try:
+        module.__dict__["digits"] = caller_digits.digits
         code = compile(source, str(file), "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - the purpose is to run the operator's files
     except BaseException as error:  # SystemExit, too, must fail this file alone

@@ -11,6 +11,7 @@ from typing import Protocol as Interface
 from common.observe import metrics, trace_context
 from common.observe.metrics import WorkerMetrics
 from common.observe.tool_outcome import ToolOutcome
+from worker.tools.key_requests import KeyRequests
 from worker.tools.tool_set import ToolSet
 
 # Maximum number of tools that one call runs at the same time; further function calls are refused.
@@ -44,6 +45,7 @@ class RunningTools:
 
     Attributes:
         tasks: the running tools, by the call id of the model's function call.
+        keys: the requests of these tools for the caller's keys.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class RunningTools:
         uuid: str,
         metadata: Mapping[str, str],
         measured: WorkerMetrics,
+        *,
         done: Callable[[str, str, bool], None],
         ended: Callable[[str, float, str], None],
-        *,
+        keys: KeyRequests,
         traceparent: str = "",
         trace: ToolTrace | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class RunningTools:
             measured: counts the outcomes.
             done: receives the model's call id, the tool's output, and whether the tool was interrupted.
             ended: receives the tool's name, its duration in seconds, and its outcome.
+            keys: of the caller, for which tools may ask.
             traceparent: of the call's first span, for tools whose own span is not traced; empty: there is none.
             trace: makes the spans of tools; None: they are not traced.
         """
@@ -76,6 +80,7 @@ class RunningTools:
         self._on_end = ended
         self._traceparent = traceparent
         self._trace = trace
+        self.keys = keys
         self._successor: RunningTools | None = None
         self._outputs: dict[str, tuple[str, bool]] = {}
 
@@ -107,6 +112,7 @@ class RunningTools:
         outputs, self._outputs = self._outputs, {}
         for call_id, (output, lost) in outputs.items():
             self._ended(call_id, output, lost=lost)
+        self.keys.hand_over(successor.keys)
         return list(tasks)
 
     def cancel(self) -> None:
@@ -120,7 +126,7 @@ class RunningTools:
         traceparent = self._traceparent if span is None else span.traceparent
         metadata = {**self._metadata, trace_context.PARAMETER: traceparent} if traceparent else self._metadata
         try:
-            result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=metadata)
+            result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=metadata, keys=self.keys)
         except asyncio.CancelledError:
             if span is not None:
                 span.ended(name if name in tool_set.names else metrics.OTHER, began, CANCELLED)

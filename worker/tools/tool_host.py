@@ -20,6 +20,7 @@ from common.runtime.restart_policy import RestartPolicy
 from worker.tools.definition import ATTRIBUTES, Definition
 from worker.tools.errors import ArgumentsNotChecked, BadTool, NotBegun, ToolFailed, ToolLost, ToolNotRun
 from worker.tools.host_process import DEFAULT_LIMITS, HostLimits, HostProcess, Program
+from worker.tools.key_requests import RunCaller
 from worker.tools.result import bounded
 
 CHECK_SECONDS: Final = 15.0
@@ -100,16 +101,16 @@ class ToolHost:
             name = self._program.name.capitalize()
             raise BadTool(f"{name} did not survive loading it: {lost.reason}") from None
 
-    async def ask(self, part: Part, what: str, message: dict[str, Any]) -> Any:
-        """Return the result of an operation on a part.
+    async def ask(self, part: Part, what: str, message: dict[str, Any], caller: RunCaller | None = None) -> Any:
+        """Return the result of an operation on a part; `caller` may be asked for keys meanwhile.
 
         Raises:
             ToolFailed, ToolNotRun, ToolLost, InvalidArguments, ArgumentsNotChecked: see these classes.
         """
         try:
-            return await self._ask(part, what, message)
+            return await self._ask(part, what, message, caller)
         except NotBegun:
-            return await self._ask(part, what, message)
+            return await self._ask(part, what, message, caller)
 
     async def stop(self) -> None:
         """End the process; running calls fail."""
@@ -127,12 +128,12 @@ class ToolHost:
         process.loaded.add(part.version)
         return loaded
 
-    async def _ask(self, part: Part, what: str, message: dict[str, Any]) -> Any:
+    async def _ask(self, part: Part, what: str, message: dict[str, Any], caller: RunCaller | None) -> Any:
         process = await self._running()
         if part.version not in process.loaded:
             process.loaded.add(part.version)
             process.post(part.loading)
-        return await process.request(what, {"version": part.version, **message})
+        return await process.request(what, {"version": part.version, **message}, caller)
 
     async def _running(self) -> HostProcess:
         if self._stopped:
@@ -208,8 +209,10 @@ class HostedTool:
         except ToolLost as error:
             raise ArgumentsNotChecked(str(error)) from None
 
-    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
-        """Run the handler and return its result as bounded text.
+    async def call(
+        self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str], caller: RunCaller
+    ) -> str:
+        """Run the handler, which may ask the caller for keys, and return its result as bounded text.
 
         Raises:
             ToolFailed: the handler threw, or its result cannot be written as JSON.
@@ -217,7 +220,7 @@ class HostedTool:
             ToolLost: the process stalled or ended meanwhile.
         """
         message = {"op": "call", "uuid": uuid, "args": arguments, "metadata": dict(metadata)}
-        result = await self.host.ask(self.script, self.definition.name, message)
+        result = await self.host.ask(self.script, self.definition.name, message, caller)
         if not isinstance(result, str):
             raise ToolFailed(type(result).__name__, "the process that runs it answered with no text", "")
         return bounded(result)

@@ -13,7 +13,9 @@ from common.observe.tool_outcome import ToolOutcome
 from worker.tools import arguments as json_arguments
 from worker.tools.definition import Definition
 from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.key_requests import CallerKeys, RunCaller
 from worker.tools.result import ToolResult, bounded
+from worker.tools.run_clock import RunClock
 
 _log = logs.get_logger()
 
@@ -34,8 +36,10 @@ class Tool(Interface):
             ToolNotRun: there is no process for the check.
         """
 
-    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
-        """Run the tool off this event loop, and return its result as text.
+    async def call(
+        self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str], caller: RunCaller
+    ) -> str:
+        """Run the tool off this event loop, and return its result as text. It may ask the caller for keys.
 
         Raises:
             ToolFailed, ToolNotRun, ToolLost: see these classes.
@@ -72,7 +76,9 @@ class ToolSet:
         tool = self._tools.get(name)
         return tool is not None and tool.definition.idempotent
 
-    async def run(self, name: str, arguments: str, *, uuid: str, metadata: Mapping[str, str]) -> ToolResult:
+    async def run(
+        self, name: str, arguments: str, *, uuid: str, metadata: Mapping[str, str], keys: CallerKeys | None = None
+    ) -> ToolResult:
         """Run a tool and return a result for the model, whatever the outcome. Does not raise.
 
         Cancelling this also cancels an `async` Python handler. Plain Python functions and JavaScript continue, and
@@ -83,9 +89,10 @@ class ToolSet:
             arguments: the arguments' JSON text, as the model wrote it.
             uuid: the call's uuid.
             metadata: the call's metadata.
+            keys: of the caller; None: the tool cannot ask for keys.
         """
         started_seconds = time.monotonic()
-        result, fields = await self._result(name, arguments, uuid, metadata)
+        result, fields = await self._result(name, arguments, uuid, metadata, keys)
         log = _log.info if result.outcome is ToolOutcome.OK else _log.warning
         seconds = round(time.monotonic() - started_seconds, 3)
         log(
@@ -99,7 +106,7 @@ class ToolSet:
         return ToolResult(bounded(result.output), result.outcome)
 
     async def _result(
-        self, name: str, arguments: str, uuid: str, metadata: Mapping[str, str]
+        self, name: str, arguments: str, uuid: str, metadata: Mapping[str, str], keys: CallerKeys | None
     ) -> tuple[ToolResult, dict[str, object]]:
         """Return the result, and further fields for the log, without words of the call."""
         tool = self._tools.get(name)
@@ -122,10 +129,12 @@ class ToolSet:
             return ToolResult(output, ToolOutcome.ERROR), {"error": f"input_schema: {error.error_type}"}
         except Exception as error:
             return _broken(name, uuid, error)
-        running = asyncio.ensure_future(tool.call(uuid, given, metadata))
+        clock = RunClock(self._timeout_seconds)
+        caller = RunCaller(keys, clock)
+        running = asyncio.ensure_future(tool.call(uuid, given, metadata, caller))
         try:
-            either: set[asyncio.Future[Any]] = {running, self._stopped}
-            await asyncio.wait(either, timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {running, self._stopped, clock.expired}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if running.cancelled():  # not by this method
                 return ToolResult(f"The tool {name} was interrupted.", ToolOutcome.ERROR), {"error": "cancelled"}
             if running.done():
@@ -140,13 +149,16 @@ class ToolSet:
             return ToolResult(output, ToolOutcome.TIMEOUT), {}
         except ToolFailed as error:
             fields: dict[str, object] = {"error": error.error_type, "where": error.where}
-            return ToolResult(f"The tool {name} failed: {error}", ToolOutcome.ERROR), fields
+            # The message may repeat keys that are not for the model.
+            told = error.error_type if caller.has_given_keys else error
+            return ToolResult(f"The tool {name} failed: {told}", ToolOutcome.ERROR), fields
         except (ToolNotRun, ToolLost) as error:
             outcome = ToolOutcome.LOST if isinstance(error, ToolLost) else ToolOutcome.ERROR
             return ToolResult(f"The tool {name} failed. {error}", outcome), {"error": str(error)}
         except Exception as error:
             return _broken(name, uuid, error)
         finally:
+            clock.stop()
             running.add_done_callback(_retrieve_exception)
             running.cancel()
 

@@ -18,6 +18,10 @@
 --                                  last write) and fields (their number, itself included); ends with the call
 -- avr-sts:2:claim:{name}     STRING a name that one process has claimed: the HMAC of a caller who was transferred
 --                                  when a call could not go on; ends after 5 minutes
+-- avr-sts:2:recording:{uuid} STRING the recording of a call (JSON): paused, segments (host, file, from_seconds,
+--                                  seconds); ends a minute after its dispatcher, or an hour after the call
+-- avr-sts:2:recording-ask:{id}  LIST of requests to a dispatcher to pause recordings (JSON: uuid, whether to pause);
+--                                  ends after 10 s
 -- avr-sts:2:hang-up:{uuid}   STRING the dispatcher that holds the call is to hang it up; ends after 5 s
 -- avr-sts:2:draft:{uuid}     STRING what the record of the call will say (JSON), for the case that its dispatcher
 --                                  dies; ends after a day, or with the record

@@ -1,6 +1,6 @@
 // The page: requests calls and workers, asks people for the token, and opens the call that the address names.
 
-import { ask, token } from "./api.js";
+import { ask, askAll, token } from "./api.js";
 import { Call } from "./call.js";
 import { Cluster } from "./cluster.js";
 import { put } from "./text.js";
@@ -51,7 +51,7 @@ function route() {
 
 async function poll() {
   try {
-    const [calls, workers] = await Promise.all([ask("calls"), ask("workers")]);
+    const [calls, workers] = await Promise.all([askAll("calls"), ask("workers")]);
     shownAt = new Date().toLocaleTimeString();
     complain("");
     letIn(true);

@@ -21,6 +21,7 @@ CODED_SAMPLES = SAMPLE_RATE_HZ
 UNCODED_SAMPLES = 5 * SAMPLE_RATE_HZ
 # Longest piece that is sent at once; a message of AVR Core may be longer than the worker's whole credit.
 PIECE_BYTES = 8000
+_SILENT_CODE = g711.encode_ulaw(bytes(SAMPLE_BYTES))
 
 
 class CallerAudio:
@@ -111,6 +112,12 @@ class CallerAudio:
         self._coded_samples += len(codes)
         while self._coded_samples > KEPT_SAMPLES:
             self._coded_samples -= len(self._coded.popleft()[1])
+
+    def silence(self) -> None:
+        """Replace all audio that is held by silence, because the caller may have pressed secret keys in it."""
+        self._waiting = deque((position, bytes(len(pcm))) for position, pcm in self._waiting)
+        self._sent = deque((position, bytes(len(pcm))) for position, pcm in self._sent)
+        self._coded = deque((position, _SILENT_CODE * len(codes)) for position, codes in self._coded)
 
     def clear(self) -> None:
         """Drop all audio: the call has ended."""

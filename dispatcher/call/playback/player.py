@@ -8,6 +8,7 @@ from common.link import wire
 from dispatcher.avr import protocol
 from dispatcher.call.actions import Play
 from dispatcher.call.playback.playout import OWN_SOUND, PlayoutClock
+from dispatcher.recording.timeline import Timeline
 
 
 class Player:
@@ -18,10 +19,12 @@ class Player:
         taken_bytes: reply audio for which the worker is to get credit back; `ReplyPlayback` sets it to 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeline: Timeline | None = None) -> None:
+        """Make a player; the timeline of the call's recording, if there is one, gets all that is played."""
         self.is_held = False
         self.taken_bytes = 0
         self._clock = PlayoutClock()
+        self._timeline = timeline
         self._playing = False
         self._held: deque[tuple[int, bytes | None]] = deque()  # None: the item has no more
         self._held_bytes = 0
@@ -56,6 +59,7 @@ class Player:
     def own_sound(self, pcm: bytes, now_seconds: float) -> list[Play]:
         """Return whole frames of the dispatcher's own sound to send; not while `is_held`."""
         self._clock.sent(OWN_SOUND, len(pcm) // 2, now_seconds)
+        self._record(pcm)
         return [Play(pcm)]
 
     def audio(self, item: int, pcm: bytes, now_seconds: float) -> list[Play]:
@@ -108,7 +112,10 @@ class Player:
         """
         dropped, self._dropped = self._dropped, []
         self._playing = False
-        return tuple(wire.ItemHeard(item, samples) for item, samples in self._clock.truncate(now_seconds, dropped))
+        truncated = self._clock.truncate(now_seconds, dropped)
+        if truncated and self._timeline is not None:
+            self._timeline.interrupted(now_seconds)
+        return tuple(wire.ItemHeard(item, samples) for item, samples in truncated)
 
     def progress(self, now_seconds: float) -> wire.Playout | None:
         """Return the progress of the playout; None while there is nothing new."""
@@ -142,6 +149,7 @@ class Player:
         if complete_bytes:
             plays.append(Play(data[:complete_bytes]))
             self._played(item, complete_bytes // 2, 0, now_seconds)
+            self._record(data[:complete_bytes])
         return plays
 
     def _pad(self, item: int, now_seconds: float) -> list[Play]:
@@ -152,8 +160,14 @@ class Player:
         frame = self._partial.ljust(protocol.FRAME_BYTES, b"\0")
         self._partial = b""
         self._played(item, samples, protocol.FRAME_SAMPLES - samples, now_seconds)
+        self._record(frame)
         return [Play(frame)]
 
     def _played(self, item: int, samples: int, padding: int, now_seconds: float) -> None:
         self._clock.sent(item, samples, now_seconds, padding=padding)
         self._playing = True
+
+    def _record(self, pcm: bytes) -> None:
+        """Tell the recording what AVR Core was given just now, and when it will have been played."""
+        if self._timeline is not None:
+            self._timeline.played(pcm, self._clock.end_seconds)

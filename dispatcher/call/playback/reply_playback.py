@@ -17,6 +17,7 @@ from dispatcher.call.assignment import Assignment
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.memory import CallMemory
 from dispatcher.call.playback.player import Player
+from dispatcher.recording.timeline import Timeline
 
 # Replies come faster than they play. Sent audio is reported after this many samples, also between ticks, because
 # another dispatcher gets unreported audio again.
@@ -39,14 +40,19 @@ class ReplyPlayback:
     """
 
     def __init__(
-        self, out: ActionQueue, memory: CallMemory, presence: CallerPresence, init_seconds: float
+        self,
+        out: ActionQueue,
+        memory: CallMemory,
+        presence: CallerPresence,
+        init_seconds: float,
+        timeline: Timeline | None = None,
     ) -> None:
-        """Make the playback of a call that has no reply yet."""
+        """Make the playback of a call that has no reply yet; `timeline` is that of its recording."""
         self.memory = memory
         self.init_seconds = init_seconds
         self._out = out
         self._presence = presence
-        self._player = Player()
+        self._player = Player(timeline)
         self._greeted = False
         self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest

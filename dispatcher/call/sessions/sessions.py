@@ -283,6 +283,7 @@ class Sessions:
     def _recover(self, reason: str, now_seconds: float, *, excluded: str = "", same_worker: str = "") -> None:
         """Continue in another session, because the present one is lost."""
         self._leave_assignment()
+        self._worker_side.mute.session_lost(now_seconds)
         self._filler_playback.session_lost(now_seconds, is_replying=self._worker_side.memory.is_replying)
         self._recovery.began(reason, now_seconds)
         self._playback.lost(now_seconds)

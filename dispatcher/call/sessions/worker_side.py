@@ -13,6 +13,7 @@ from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import Metric, ToWorker
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.caller.caller_audio import CallerAudio
+from dispatcher.call.caller.caller_mute import CallerMute
 from dispatcher.call.identity import CallIdentity
 from dispatcher.call.memory import CallMemory
 from dispatcher.call.playback.filler import Filler
@@ -30,6 +31,7 @@ class WorkerSide:
         identity: uuid and metadata of the call.
         memory: memory of the call.
         audio: audio of the caller on its way to the worker.
+        mute: mute of the caller, while a tool collects keys.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class WorkerSide:
         out: ActionQueue,
         identity: CallIdentity,
         audio: CallerAudio,
+        mute: CallerMute,
         *,
         playback: ReplyPlayback,
         commands: TelephonyCommands,
@@ -46,6 +49,7 @@ class WorkerSide:
         self.identity = identity
         self.memory = playback.memory
         self.audio = audio
+        self.mute = mute
         self._out = out
         self._playback = playback
         self._commands = commands
@@ -96,6 +100,7 @@ class WorkerSide:
             waited_seconds=waited_seconds,
             filler=self._filler.is_on,
             traceparent=self.identity.traceparent,
+            collects=True,
         )
         self._out.actions.append(ToWorker(assignment, opening, counted=False))
 
@@ -147,6 +152,18 @@ class WorkerSide:
         if assignment is not None and (assignment.state is not AssignmentState.OPENING or assignment.reason):
             self._out.record(assignment, wire.Dtmf(digit))
 
+    def send_secret_key(self, assignment: Assignment | None, digit: str, now_seconds: float) -> None:
+        """Send a key to the session that collects keys; discard the key if there is none."""
+        number = self.mute.key(now_seconds)
+        if assignment is not None and number:
+            self._out.record(assignment, wire.SecretKey(number, digit))
+
+    def confirm_collection(self, assignment: Assignment | None) -> None:
+        """Tell the worker that the caller is muted, if its collection has begun."""
+        number = self.mute.confirmation()
+        if number is not None and assignment is not None:
+            self._out.record(assignment, wire.Collecting(number))
+
     def opened(self, assignment: Assignment, opened: wire.Opened, now_seconds: float) -> None:
         """Go on with a worker that has taken the call."""
         assignment.state = AssignmentState.TAKEN
@@ -155,6 +172,11 @@ class WorkerSide:
             assignment.is_attached = True
             self._playback.was_here_before()
             self.audio.rebase(opened.position_samples)
+            if opened.collecting:
+                # Keys that came before this dispatcher knew of the collection are secret, too.
+                self.mute.taken_over(now_seconds, self.identity.began_seconds)
+                self.audio.silence()
+                self._keys.clear()
             # Redis may have been away, or may have lost when the call began.
             self.identity.is_older(opened.position_samples / SAMPLE_RATE_HZ, now_seconds)
         self._send_waiting(assignment)
@@ -166,6 +188,7 @@ class WorkerSide:
         """Note that the worker's session is up."""
         assignment.state = AssignmentState.READY
         self._filler.lapses(now_seconds)
+        self.mute.session_up()
         self.memory.is_recalled = False
         # Any other session has been told of it.
         self._spoke_before_us &= assignment.is_attached
@@ -231,6 +254,8 @@ class WorkerSide:
                 self._spoke_before_us = False
             case Kind.PLAYOUT:
                 self._playback.restore(wire.decode_control(wire.Playout, payload), now_seconds)
+            case Kind.COLLECT:
+                self._collect(assignment, wire.decode_control(wire.Collect, payload), now_seconds)
             case Kind.AWAITING:
                 if wire.decode_control(wire.Awaiting, payload).waiting:
                     self._filler.owed(now_seconds)
@@ -239,6 +264,13 @@ class WorkerSide:
             case _:
                 return False
         return True
+
+    def _collect(self, assignment: Assignment, collect: wire.Collect, now_seconds: float) -> None:
+        if not collect.on:
+            self.mute.end(collect.number, now_seconds, abandoned=collect.abandoned)
+            return
+        self.mute.begin(collect.number, collect.seconds, now_seconds)
+        self.confirm_collection(assignment)
 
     def _send_waiting(self, assignment: Assignment | None) -> None:
         if assignment is not None:

@@ -68,6 +68,9 @@ KINDS = {
     "RELEASED": 38,
     "AWAITING": 39,
     "FIGURES": 40,
+    "COLLECT": 41,
+    "COLLECTING": 42,
+    "SECRET_KEY": 43,
     "PROOF": 64,
 }
 
@@ -125,6 +128,9 @@ RECORDS: list[Control] = [
         tokens={"gpt-realtime-2": {"input_text": 1}},
         cost_usd=0.01,
     ),
+    wire.Collect(7, on=True, seconds=60.0),
+    wire.Collecting(7),
+    wire.SecretKey(7, "5"),
     wire.Command(4, "uuid", "say", {"text": "hello"}),
     wire.Result(4, 200, {"said": True}),
     wire.Event(4, {"type": "transcript"}),

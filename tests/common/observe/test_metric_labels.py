@@ -33,10 +33,12 @@ LABELS = {
     "outcome": {"completed", "rejected", "failed", "timed_out", "refused"},
     "reason": {"worker_lost", "drain", "dropped", "rollover", "repin"},
     ("fallbacks", "outcome"): {"ended", "transferred", "refused", "failed", "hung_up"},
+    ("call_records", "outcome"): {"delivered", "dropped", "dead", "redaction_failed", "evicted", "erased"},
     ("answers_retried", "reason"): RETRY_REASONS,
     ("answers_given_up", "reason"): RETRY_REASONS,
     "limit": {"requests", "tokens"},
-    "task": {"tick", "publish", "certificates", "records"},
+    "task": {"tick", "publish", "certificates", "records", "lost_calls", "record", "sweep"},
+    ("recording_dropped_seconds", "reason"): {"queue", "disk", "error", "length", "late"},
     ("connections_refused", "reason"): {
         "too_many",
         "too_many_of_address",

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.observe.metrics import LastingTask, RetryReason
+from common.observe.record_outcome import RecordOutcome
+from common.observe.recording_drop import RecordingDrop
 from tests.common.speaker import Speaker
 
 
@@ -25,6 +27,9 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         for process in (dispatcher, worker, parent)
     )
     assert of_dispatcher == {
+        *(f"avr_sts_call_records_total[{outcome}]" for outcome in RecordOutcome),
+        "avr_sts_call_records_waiting",
+        "avr_sts_call_records_oldest_seconds",
         "avr_sts_calls_total[completed]",
         "avr_sts_calls_total[rejected]",
         "avr_sts_calls_total[failed]",
@@ -47,6 +52,9 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_connections_refused_total[too_many]",
         "avr_sts_connections_refused_total[too_many_of_address]",
         "avr_sts_connections_refused_total[too_slow]",
+        "avr_sts_recording_seconds_total",
+        *(f"avr_sts_recording_dropped_seconds_total[{reason}]" for reason in RecordingDrop),
+        "avr_sts_recording_stopped",
         "avr_sts_redis_up",
         "avr_sts_relay_seconds_count[in][dispatcher]",
         "avr_sts_relay_seconds_count[out][dispatcher]",
@@ -218,6 +226,18 @@ def test_redis_is_down_when_one_dispatcher_says_so(start: Callable[..., Speaker]
     assert one.scrape()["avr_sts_redis_up"] == 0
     other.tell("metrics.dispatcher().redis_up.set(1)")
     assert one.scrape()["avr_sts_redis_up"] == 1
+
+
+def test_oldest_record_is_that_of_any_dispatcher(start: Callable[..., Speaker]) -> None:
+    one, other = start("dispatcher-0"), start("dispatcher-1")
+    for process, waiting, oldest in ((one, 2, 30), (other, 3, 900)):
+        process.tell(
+            f"metrics.dispatcher().call_records_waiting.set({waiting})",
+            f"metrics.dispatcher().call_records_oldest.set({oldest})",
+        )
+    samples = one.scrape()
+    assert samples["avr_sts_call_records_waiting"] == 5
+    assert samples["avr_sts_call_records_oldest_seconds"] == 900
 
 
 def test_gauges_of_the_dead_go_and_counters_stay(start: Callable[..., Speaker]) -> None:

@@ -90,9 +90,11 @@ class Serve:
         self.lines: list[dict[str, Any]] = []
         self.told: list[str] = []
         self.family: set[psutil.Process] = set()
+        # `serve` itself limits BLAS's threads, without the limit of the tests.
+        inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
         self._process = subprocess.Popen(
             [sys.executable, "-c", serve_program(dispatcher, worker, before)],
-            env=os.environ | {name: str(value) for name, value in (settings | variables).items()},
+            env=inherited | {name: str(value) for name, value in (settings | variables).items()},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -79,6 +79,15 @@ WRONG_AND_FATAL: Final = {
     "filler_after_ms": "soon",
     "call_records_metadata": "[1]",
     "call_records_text": "maybe",
+    "call_records_dir": "/nowhere/records",
+    "call_records_webhook": "ftp://receiver",
+    "call_records_secret": "short",
+    "call_records_keep_seconds": "week",
+    "call_records_max_bytes": "1000",
+    "call_records_redis_url": "127.0.0.1:6379",
+    "call_records_redact": "redact",
+    "recordings_keep_seconds": "-1",
+    "recordings_max_bytes": "1 GB",
     "https_proxy": "ftp://proxy",
     "http_proxy": "socks5://proxy",
     "redis_url": "127.0.0.1:6379",
@@ -102,7 +111,7 @@ WRONG_AND_FATAL: Final = {
     "log_format": "xml",
     "strict_settings": "maybe",
 }
-# Any text is right: a folder that is missing is named in a notice.
+# Any text is right: a folder that is missing is named in a notice, or is created.
 NEVER_WRONG: Final = frozenset(
     {
         "openai_instructions",
@@ -111,6 +120,7 @@ NEVER_WRONG: Final = frozenset(
         "tools_dir",
         "avr_tools_dir",
         "no_proxy",
+        "recordings_dir",
     }
 )
 

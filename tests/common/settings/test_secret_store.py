@@ -20,6 +20,8 @@ GIVEN = {
     "STS_TOKEN": "the-first-sts-token",
     "CLUSTER_TOKEN": "the-first-cluster-token",
     "ADMIN_TOKEN": "the-first-admin-token",
+    "CALL_RECORDS_SECRET": "the-first-webhook-secret",
+    "CALL_RECORDS_REDIS_URL": "redis://user:first@there:6379/0",
 }
 NEW = {
     "OPENAI_API_KEY": "sk-another-0123456789abcdef",
@@ -30,6 +32,8 @@ NEW = {
     "STS_TOKEN": "the-second-sts-token",
     "CLUSTER_TOKEN": "the-second-cluster-token",
     "ADMIN_TOKEN": "the-second-admin-token",
+    "CALL_RECORDS_SECRET": "the-second-webhook-secret",
+    "CALL_RECORDS_REDIS_URL": "redis://other:second@there:6379/0",
 }
 
 
@@ -56,7 +60,7 @@ def test_the_former_token_stays_valid(name: str) -> None:
     assert token.accepts(GIVEN[name])
 
 
-@pytest.mark.parametrize("name", ["STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN"])
+@pytest.mark.parametrize("name", ["STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN", "CALL_RECORDS_SECRET"])
 def test_a_token_that_is_set_or_unset_takes_a_restart(name: str) -> None:
     """A file that is emptied by mistake must not open a door."""
     for before, after in ((GIVEN[name], ""), ("", NEW[name])):

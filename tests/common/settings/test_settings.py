@@ -359,7 +359,7 @@ def test_the_key_is_not_in_the_settings_own_words() -> None:
         OPENAI_SESSION='{"tools": [{"server_label": "a", "server_url": "https://a", "authorization": "secret"}]}',
     )
     assert KEY not in f"{settings!r} {settings!s} {settings.model_dump()}"
-    assert "secret" not in repr(settings)
+    assert "secret" not in repr(settings).replace("call_records_secret", "")
     assert settings.openai_api_key.get_secret_value() == KEY
 
 

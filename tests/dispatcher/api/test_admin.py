@@ -25,6 +25,7 @@ from common.store.pins import Pin
 from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.api.commands import CommandError, Commands
+from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from tests.redis_process import RedisProcess
 
 LONG_SECONDS = 60
@@ -53,8 +54,10 @@ class Client:
 class _Calls:
     """A dispatcher without calls."""
 
-    def __init__(self, registry: Registry, client: Client) -> None:
+    def __init__(self, registry: Registry, client: Client, records: RecordTaker) -> None:
         self.registry = registry
+        self.record_taker = records
+        self.recordings = None
         self._client = client
 
     @property
@@ -72,11 +75,13 @@ async def answering(
     url: str,
     connector: aiohttp.BaseConnector | None = None,
     token: Token | None = None,
+    *,
+    records: RecordTaker = NO_RECORDS,
 ) -> AsyncIterator[Client]:
     """Serve the admin port on this socket; `client.ready` is the dispatcher's readiness."""
     async with aiohttp.ClientSession(connector=connector) as session:
         client = Client(session, url)
-        runner = await admin.serve(application(_Calls(registry, client), token), sock)
+        runner = await admin.serve(application(_Calls(registry, client, records), token), sock)
         try:
             yield client
         finally:
@@ -188,6 +193,39 @@ class TestCalls:
         await registry.renew("d-1", [held], lease_seconds=LONG_SECONDS)
         (shown,) = await client.json("/calls")
         assert (shown["state"], shown["pins"]) == ("live", 2)
+
+    async def test_list_has_pages(self, client: Client, registry: Registry) -> None:
+        await publish(registry)
+        for number in range(25):
+            await pin(registry, f"call-{number}")
+        seen: list[str] = []
+        path: str | None = "/calls?limit=10"
+        sizes = []
+        while path is not None:
+            async with client.session.get(client.url + path) as response:
+                page = await response.json()
+                link = response.links.get("next")
+            sizes.append(len(page))
+            seen += [call["uuid"] for call in page]
+            path = link["url"].path_qs if link is not None else None  # type: ignore[union-attr]
+        assert sizes == [10, 10, 5]
+        assert sorted(seen) == sorted(f"call-{number}" for number in range(25))
+
+    async def test_list_without_parameters_is_bounded(self, client: Client, registry: Registry) -> None:
+        leases = [CallLease(f"call-{number}", "w-9", 1, "live", number + 1, 1, {}) for number in range(1001)]
+        await registry.renew("d-2", leases, lease_seconds=LONG_SECONDS)
+        async with client.session.get(f"{client.url}/calls") as response:
+            assert len(await response.json()) == 1000
+            url = response.links["next"]["url"]
+        async with client.session.get(str(url)) as response:
+            assert [call["uuid"] for call in await response.json()] == ["call-1000"]
+            assert "Link" not in response.headers
+
+    @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=WzEsMl0="])
+    async def test_wrong_page_is_refused(self, client: Client, query: str) -> None:
+        status, body = await client.get(f"/calls?{query}")
+        assert status == 400
+        assert query.partition("=")[0] in body
 
     async def test_calls_of_every_dispatcher_are_shown(self, client: Client, registry: Registry) -> None:
         await publish(registry)
@@ -303,6 +341,12 @@ class TestToken:
             ("DELETE", "/calls/x"),
             ("POST", "/calls/x/say"),
             ("POST", "/calls/x/session"),
+            ("GET", "/calls?ended"),
+            ("GET", "/calls?dead"),
+            ("GET", "/calls/x/record"),
+            ("DELETE", "/calls/x/record"),
+            ("DELETE", "/records?number=+39021234567"),
+            ("POST", "/records/retry"),
         ],
     )
     async def test_loopback_without_the_token_is_refused(self, guarded: Client, method: str, path: str) -> None:

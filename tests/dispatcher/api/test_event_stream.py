@@ -16,6 +16,7 @@ from common.observe import admin
 from dispatcher.api import event_stream
 from dispatcher.api.admin import application
 from dispatcher.api.commands import MAX_WAITING_EVENTS, Commands
+from dispatcher.records.record_taker import NO_RECORDS
 from tests.helpers import eventually
 
 PATIENCE_SECONDS = 20.0
@@ -27,6 +28,8 @@ class Dispatcher:
     """A dispatcher whose only worker has the call."""
 
     is_ready = True
+    record_taker = NO_RECORDS
+    recordings = None
 
     def __init__(self) -> None:
         self.asked: list[wire.Command] = []

@@ -76,7 +76,7 @@ class TestTheWayUp:
         assert driver.call.uuid == UUID
         states.append(driver.state)
         assert to_worker(driver.placed(worker="w-9", epoch=3, pins=2)) == [
-            wire.Open(UUID, 3, METADATA, 0, wire.REPLY_CREDIT_BYTES)
+            wire.Open(UUID, 3, METADATA, 0, wire.REPLY_CREDIT_BYTES, collects=True)
         ]
         states.append(driver.state)
         assert (

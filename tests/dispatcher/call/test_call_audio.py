@@ -35,7 +35,9 @@ class TestCallerAudio:
     def test_it_waits_for_a_worker_and_then_for_credit(self, driver: CallDriver) -> None:
         driver.init()
         assert driver.audio(FRAME) == []
-        assert to_worker(driver.placed()) == [wire.Open(UUID, 1, METADATA, 0, wire.REPLY_CREDIT_BYTES)]
+        assert to_worker(driver.placed()) == [
+            wire.Open(UUID, 1, METADATA, 0, wire.REPLY_CREDIT_BYTES, collects=True)
+        ]
         assert driver.audio(FRAME) == []
         assert to_worker(driver.record(wire.Opened(320))) == [wire.CallerAudio(0, FRAME)]
         assert driver.audio(FRAME) == []
@@ -78,7 +80,9 @@ class TestCallerAudio:
         assert driver.audio(frames[3]) == dropped
         assert driver.audio(frames[4]) == dropped
         # The worker is told where in the call the audio that is left begins.
-        assert to_worker(driver.placed()) == [wire.Open(UUID, 1, METADATA, 320, wire.REPLY_CREDIT_BYTES)]
+        assert to_worker(driver.placed()) == [
+            wire.Open(UUID, 1, METADATA, 320, wire.REPLY_CREDIT_BYTES, collects=True)
+        ]
         assert to_worker(driver.record(wire.Opened(32_000))) == [
             wire.CallerAudio(320, frames[2]),
             wire.CallerAudio(480, frames[3]),
@@ -109,7 +113,7 @@ class TestCallerAudio:
         driver.record(wire.Refused("full"))
         driver.audio(FRAME)
         assert to_worker(driver.placed(epoch=2, pins=2)) == [
-            wire.Open(UUID, 2, METADATA, 0, wire.REPLY_CREDIT_BYTES)
+            wire.Open(UUID, 2, METADATA, 0, wire.REPLY_CREDIT_BYTES, collects=True)
         ]
         assert to_worker(driver.record(wire.Opened(320))) == [wire.CallerAudio(0, FRAME)]
         assert to_worker(driver.credit(320)) == [wire.CallerAudio(160, FRAME)]

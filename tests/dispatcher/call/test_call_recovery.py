@@ -73,6 +73,7 @@ class TestAWorkerIsLost:
                 wire.REPLY_CREDIT_BYTES,
                 age_seconds=60.25,
                 restore=True,
+                collects=True,
             ),
             wire.Resume("worker_lost"),
         ]
@@ -473,7 +474,9 @@ class TestACallOfADispatcherThatDied:
     def test_it_is_asked_to_go_on(self, driver: CallDriver) -> None:
         driver.init()
         taken = driver.placed(epoch=5, pins=1, attach=True)
-        assert to_worker(taken) == [wire.Open(UUID, 5, METADATA, 0, wire.REPLY_CREDIT_BYTES, attach=True)]
+        assert to_worker(taken) == [
+            wire.Open(UUID, 5, METADATA, 0, wire.REPLY_CREDIT_BYTES, attach=True, collects=True)
+        ]
         driver.record(wire.Opened(32_000, attached=True, position_samples=80_000))
         driver.record(wire.Ready())
         assert state_of(driver) is State.LIVE

@@ -63,7 +63,7 @@ class TestACall:
         await eventually(lambda: rig.state("call-1") == "live")
         ((channel, opening),) = worker.opens()
         assert dataclasses.replace(opening, age_seconds=0.0) == wire.Open(
-            "call-1", 1, {"from": "100", "to": "+39"}, 0, wire.REPLY_CREDIT_BYTES
+            "call-1", 1, {"from": "100", "to": "+39"}, 0, wire.REPLY_CREDIT_BYTES, collects=True
         )
         await core.audio(FRAME)
         far = await worker.only_link()

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from simulator.avr import dtmf
 from simulator.avr.microphone import MAX_CATCH_UP_SECONDS, FrameSchedule, Microphone
+from tests.goertzel import keys_in
 
 
 def test_speech_is_cut_into_frames_and_padded_at_its_end() -> None:
@@ -81,3 +83,17 @@ def test_lost_time_is_caught_up_by_a_bounded_burst() -> None:
     assert burst == pytest.approx(MAX_CATCH_UP_SECONDS / 0.02, abs=1)  # the second that led up to then
     assert schedule.due_at_seconds == pytest.approx(10.0, abs=0.021)
     assert schedule.latest_seconds == 10.0
+
+
+def test_audible_keys_come_with_the_beginning_of_their_tones() -> None:
+    microphone = Microphone()
+    microphone.say(bytes(640))
+    end = microphone.press_audibly("25")
+    heard, keys = b"", []
+    while microphone.said_bytes < end:
+        digit = microphone.next_digit()
+        if digit:
+            keys.append((digit, len(heard)))
+        heard += microphone.next_frame()
+    assert keys == [("2", 640), ("5", 640 + len(dtmf.key("2")))]
+    assert keys_in(heard) == "25"

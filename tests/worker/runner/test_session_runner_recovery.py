@@ -35,6 +35,7 @@ from tests.worker.link_records import Ack, Record, decoded_all, payload_of
 from worker.runner.early_inputs import MAX_EARLY_RECORDS
 from worker.runner.session_host import MAX_RECOVERIES
 from worker.runner.session_runner import CONFIRM_SECONDS, KEPT_LONGER_SECONDS
+from worker.tools.entries import EntryEnding, KeyRequest
 from worker.tools.result import ToolResult
 from worker.tools.tool_set import ToolSet
 
@@ -189,6 +190,33 @@ async def test_a_dispatcher_that_attaches_early_gives_its_epoch(simulator: Realt
         await eventually(lambda: wire.Ready() in other.records)
         assert desk.call._host.session is not None
         assert desk.call._host.session.epoch == desk.call.epoch == 4
+
+
+async def test_another_dispatcher_is_told_that_keys_are_collected(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url, collects=True) as desk:
+        await desk.ready()
+        asked = asyncio.create_task(desk.call.tools.keys.digits(KeyRequest("", 4, 10.0)))
+        await desk.wait_for(lambda records: any(isinstance(record, wire.Collect) for record in records))
+        other = Listener()
+        desk.call.attach(wire.Open("uuid-1", 4, {}, credit_bytes=10**6, attach=True), 9, other.send)
+        opened = other.records[0]
+        assert isinstance(opened, wire.Opened)
+        assert opened.collecting
+        assert (await asked).ending is EntryEnding.LOST
+        # This dispatcher cannot mute the caller.
+        refused = await desk.call.tools.keys.digits(KeyRequest("", 4, 10.0))
+        assert refused.ending is EntryEnding.REFUSED
+
+
+async def test_tool_that_waits_no_longer_ends_the_collection(simulator: RealtimeSimulator) -> None:
+    async with call_to(simulator.url, collects=True) as desk:
+        await desk.ready()
+        asked = asyncio.create_task(desk.call.tools.keys.digits(KeyRequest("", 4, 10.0)))
+        await desk.wait_for(lambda records: any(isinstance(record, wire.Collect) for record in records))
+        asked.cancel()
+        await asyncio.wait([asked])
+        begun, ended = [record for record in desk.records if isinstance(record, wire.Collect)]
+        assert ended == wire.Collect(begun.number, abandoned=True)
 
 
 async def test_another_dispatcher_is_told_everything(simulator: RealtimeSimulator) -> None:

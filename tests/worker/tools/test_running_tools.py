@@ -12,6 +12,7 @@ from common.observe import metrics
 from tests.helpers import eventually
 from worker.tools.definition import Definition
 from worker.tools.errors import ToolLost
+from worker.tools.key_requests import KeyRequests, RunCaller
 from worker.tools.running_tools import MAX_KEPT_OUTPUTS, MAX_RUNNING_TOOLS, RunningTools
 from worker.tools.tool_set import ToolSet
 
@@ -27,7 +28,9 @@ class Gated:
     async def check(self, arguments: dict[str, Any]) -> None:
         """Accept all arguments."""
 
-    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+    async def call(
+        self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str], caller: RunCaller
+    ) -> str:
         self.metadata = metadata
         await self.gate.wait()
         return f"of {uuid}"
@@ -68,6 +71,7 @@ class Session:
             ended=lambda name, _, outcome: self.ended.append((name, outcome)),
             traceparent=traceparent,
             trace=trace,
+            keys=KeyRequests(lambda *_: False, lambda _: None),
         )
 
 
@@ -209,11 +213,13 @@ class Lost(Gated):
         self.runs = 0
         self.gate.set()
 
-    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+    async def call(
+        self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str], caller: RunCaller
+    ) -> str:
         self.runs += 1
         if self.runs == 1:
             raise ToolLost("It was interrupted.")
-        return await super().call(uuid, arguments, metadata)
+        return await super().call(uuid, arguments, metadata, caller)
 
 
 async def test_interrupted_tool_is_reported_as_lost() -> None:

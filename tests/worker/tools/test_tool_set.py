@@ -8,9 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from common.observe.tool_outcome import ToolOutcome
+from tests.helpers import eventually
+from tests.worker.tools.callers import ScriptedCaller, entered
 from tests.worker.tools.running import METADATA, UUID, names, run
 from worker.tools.definition import Definition
 from worker.tools.errors import ArgumentsNotChecked, InvalidArguments, ToolFailed, ToolLost, ToolNotRun
+from worker.tools.key_requests import RunCaller
 from worker.tools.result import MAX_OUTPUT_BYTES, ToolResult
 from worker.tools.tool_set import ToolSet
 
@@ -31,7 +34,9 @@ class Scripted:
         if self._wrong is not None:
             raise self._wrong
 
-    async def call(self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str]) -> str:
+    async def call(
+        self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str], caller: RunCaller
+    ) -> str:
         self.given = [uuid, arguments, metadata]
         self.begun.set()
         if isinstance(self._answer, BaseException):
@@ -167,3 +172,49 @@ async def test_a_cancelled_run_cancels_the_tool() -> None:
     if others:
         await asyncio.wait(others, timeout=60)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Asking(Scripted):
+    """A tool that asks the caller for keys, and then does what it is told to."""
+
+    async def call(
+        self, uuid: str, arguments: dict[str, Any], metadata: Mapping[str, str], caller: RunCaller
+    ) -> str:
+        entry = await caller.digits("Your PIN", 4, 10)
+        if isinstance(self._answer, ToolFailed):
+            raise ToolFailed("ValueError", f"invalid literal: {entry.digits}", "pin.py:3")
+        return entry.ending
+
+
+async def test_exception_of_a_run_that_knows_keys_is_told_by_its_type() -> None:
+    tool = Asking(ToolFailed("ValueError", "", ""))
+    with capture_logs() as lines:
+        result = await box(tool).run("it", "{}", uuid=UUID, metadata={}, keys=entered("2580"))
+    assert result.output == "The tool it failed: ValueError"
+    assert "2580" not in repr(lines)
+
+
+async def test_time_limit_does_not_run_while_the_caller_is_asked() -> None:
+    caller = ScriptedCaller()
+    running = asyncio.create_task(
+        box(Asking("x"), timeout_seconds=0.05).run("it", "{}", uuid=UUID, metadata={}, keys=caller)
+    )
+    await caller.is_asked.wait()
+    slow = await box(Scripted(""), timeout_seconds=0.1).run("it", "{}", uuid=UUID, metadata={})
+    assert slow.outcome is ToolOutcome.TIMEOUT
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
+    # The tool that is cancelled does not wait for the caller any more.
+    await eventually(lambda: caller.left == 1)
+
+
+async def test_tool_that_stops_waits_for_no_keys() -> None:
+    caller = ScriptedCaller()
+    stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    tool_set = ToolSet([Asking("x")], timeout_seconds=60, stopped=stopped)
+    running = asyncio.create_task(tool_set.run("it", "{}", uuid=UUID, metadata={}, keys=caller))
+    await caller.is_asked.wait()
+    stopped.set_result(None)
+    assert (await running).outcome is ToolOutcome.ERROR
+    await eventually(lambda: caller.left == 1)

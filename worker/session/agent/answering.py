@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -29,6 +28,7 @@ from worker.realtime.upstream_limits import RETRY_BACKOFF, UpstreamLimits
 from worker.session.action_queue import ActionQueue
 from worker.session.actions import Metric
 from worker.session.agent.agent_speech import AgentSpeech
+from worker.session.agent.response_ending import Ending
 from worker.session.agent.response_scheduler import (
     Answer,
     AnswerKind,
@@ -59,32 +59,8 @@ CONTINUE_NOTE: Final = (
 )
 SAY_NOTE: Final = "[Say the following text to the caller next, word for word, before anything else: "
 MAX_TOKENS_REASON: Final = "max_output_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a response, or a request for one, ended.
-
-    Attributes:
-        status: the API's status: `completed`, `incomplete`, `failed` or `cancelled`.
-        reason: label of the metric.
-        detail: the API's code or reason, for people.
-        error: the API's error; None: there is none.
-    """
-
-    status: str
-    reason: RetryReason
-    detail: str = ""
-    error: ErrorEvent | None = None
-
-    @classmethod
-    def of_error(cls, error: ErrorEvent, reason: RetryReason = RetryReason.FAILED) -> Ending:
-        """Return the ending for an error."""
-        if error.code == CONTEXT_LENGTH:
-            reason = RetryReason.CONTEXT_LENGTH
-        elif error.code == "rate_limit_exceeded":
-            reason = RetryReason.RATE_LIMITED
-        return cls("failed", reason, error.code, error)
+_NOT_CONTINUED: Final = (AnswerKind.CONTINUATION, AnswerKind.PROMPT)
+_WITHOUT_APOLOGY: Final = (AnswerKind.SAY, AnswerKind.PROMPT)
 
 
 class Answering:
@@ -155,9 +131,10 @@ class Answering:
             Answer(AnswerKind.TURN, since_seconds, api_until_seconds=until_seconds, api_answers=api_answers)
         )
 
-    def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> None:
+    def say(self, kind: AnswerKind, text: str, now_seconds: float, *, interruptible: bool = True) -> Answer:
         """Have the agent say a text word for word."""
         self.owe(kind, now_seconds, self._config.dialect.welcome(text, interruptible=interruptible), text=text)
+        return self.responses.owed[-1]
 
     def note_owed_texts(self) -> None:
         """Add texts that the agent must still say to the conversation, for the next session."""
@@ -200,12 +177,13 @@ class Answering:
             response_id: id of the response.
             now_seconds: the time.
             request_id: id of the request, if the response's metadata has it.
-            talks_over: the caller is speaking.
+            talks_over: the caller is speaking, or is asked for keys.
         """
         response = self.responses.created(response_id, now_seconds, request_id=request_id)
         # This response was requested before the caller began to speak, and would talk over the caller. The API
-        # cancels only responses that began before the speech. An answer to keys is not cancelled.
-        answers_keys = any(answer.kind is AnswerKind.KEYS for answer in response.answers)
+        # cancels only responses that began before the speech. An answer to keys is not cancelled,
+        # nor is the prompt of a tool that asks for keys.
+        answers_keys = any(answer.kind in (AnswerKind.KEYS, AnswerKind.PROMPT) for answer in response.answers)
         if response.is_cancelled or (talks_over and not answers_keys):
             response.is_cancelled = True
             self._agent.cancel(response_id)
@@ -347,7 +325,7 @@ class Answering:
 
     def _continue(self, response: Response, ending: Ending, now_seconds: float) -> None:
         """Request the rest of a reply that was heard in part, once."""
-        continued = any(answer.kind is AnswerKind.CONTINUATION for answer in response.answers)
+        continued = any(answer.kind in _NOT_CONTINUED for answer in response.answers)
         if response.has_called or continued:
             return
         self._log.warning("reply failed in part, and is continued", status=ending.status, reason=ending.detail)
@@ -425,16 +403,14 @@ class Answering:
         if self._failed_turns >= MAX_FAILED_TURNS:
             why = ending.detail or ending.reason.value
             self._fail(f"{self._failed_turns} answers in a row failed: {why}")
-        elif not self.failure and any(answer.kind is not AnswerKind.SAY for answer in answers):
+        elif not self.failure and any(answer.kind not in _WITHOUT_APOLOGY for answer in answers):
             self.say(AnswerKind.APOLOGY, self._config.answer_failed_text, now_seconds)
 
     def _count_wait(self, now_seconds: float, *, caller_speaks: bool) -> None:
         """Add up the time that the caller waits. Noise of the line does not stop the wait after keys."""
         passed_seconds = 0.0 if self._looked_seconds is None else now_seconds - self._looked_seconds
         self._looked_seconds = now_seconds
-        owed = self.responses.owed
-        if caller_speaks:
-            owed = [answer for answer in owed if answer.kind is AnswerKind.KEYS]
+        owed = self.responses.wanted(caller_speaks=caller_speaks)
         if owed and not self._is_answering:
             self._waited_seconds += passed_seconds
             self._give_up_late()
@@ -486,15 +462,3 @@ class Answering:
 
 def _is_command(event_id: str | None) -> bool:
     return event_id is not None and event_id.startswith(("command-", "session-update"))
-
-
-def ending_of(response: dict[str, Any]) -> Ending:
-    """Return how a response ended, from the `response` of its `response.done`."""
-    status = str(response.get("status") or "completed")
-    details = response.get("status_details") or {}
-    if status == "failed":
-        return Ending.of_error(ErrorEvent.from_response(details.get("error") or {}))
-    if status == "incomplete":
-        return Ending(status, RetryReason.INCOMPLETE, str(details.get("reason") or "")[:64])
-    reason = RetryReason.EMPTY if status == "completed" else RetryReason.FAILED
-    return Ending(status, reason, str(details.get("reason") or "")[:64])

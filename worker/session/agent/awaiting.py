@@ -37,7 +37,7 @@ class AwaitingReport:
         parts, state = self._parts, self._life.state
         if state is State.LIVE:
             is_owed = parts.answers.responses.owes or parts.calls.any_open
-            waits = is_owed and not parts.memory_writer.speaking
+            waits = is_owed and not parts.memory_writer.speaking and not parts.secret_entry.is_on
         else:
             waits = state is not State.STANDBY and (goes_on or parts.conversation.last() is None)
         if waits != self._reported and state is not State.ENDED:

@@ -47,6 +47,8 @@ class AnswerKind(StrEnum):
     TOOL = "tool"
     KEYS = "keys"
     SAY = "say"
+    PROMPT = "prompt"
+    """A tool asks the caller for keys. Other answers wait until the caller has entered them."""
     REMOTE_TOOL = "remote_tool"
     CONTINUATION = "continuation"
     """The rest of a reply that failed after a part of it was heard."""
@@ -75,6 +77,7 @@ class Answer:
         was_held: the limits of the process delayed its request.
         reason: why it must be requested again.
         detail: the API's code or reason for that.
+        is_given: audio of it was handed to the caller.
     """
 
     kind: AnswerKind
@@ -90,6 +93,7 @@ class Answer:
     was_held: bool = False
     reason: str = ""
     detail: str = ""
+    is_given: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -182,10 +186,12 @@ class ResponseScheduler:
 
     Attributes:
         state: whether a response is requested or active.
+        only: answers of this kind alone are requested; None: all are.
     """
 
     def __init__(self) -> None:
         self.state = SchedulerState.IDLE
+        self.only: AnswerKind | None = None
         self._owed: list[Answer] = []
         self._request: Request | None = None
         self._unanswered: list[Request] = []
@@ -243,14 +249,22 @@ class ResponseScheduler:
             return None
         if any(now_seconds < (answer.api_until_seconds or 0.0) for answer in self._owed):
             return None
-        first: Answer | None = self._owed[0]
-        if caller_speaks:
-            # A `say` before the keys would be cancelled, and requested again at once.
-            first = next((answer for answer in self._owed if answer.kind is AnswerKind.KEYS), None)
+        first = next(iter(self.wanted(caller_speaks=caller_speaks)), None)
         if first is None or now_seconds < first.not_before_seconds:
             return None
         together = [answer for answer in self._owed if answer.is_plain] if first.is_plain else [first]
         return Request(self._requests + 1, together, now_seconds)
+
+    def wanted(self, *, caller_speaks: bool) -> list[Answer]:
+        """Return the owed answers that may be given now.
+
+        While the caller speaks these are the answers to keys: a saying before them would be cancelled, and asked
+        for again at once.
+        """
+        kinds = frozenset(AnswerKind if self.only is None else {self.only})
+        if caller_speaks:
+            kinds &= {AnswerKind.KEYS}
+        return [answer for answer in self._owed if answer.kind in kinds]
 
     def sent(self, request: Request) -> None:
         """Note that the request was sent."""
@@ -365,6 +379,8 @@ class ResponseScheduler:
     def heard(self, response: Response) -> list[Answer]:
         """Note that audio of a response was sent to the caller; return the answers that this settles."""
         response.is_heard = True
+        for answer in response.answers:
+            answer.is_given = True
         return self.settle(response.answers)
 
     def called(self, response: Response) -> list[Answer]:

@@ -36,6 +36,10 @@ class DigitEntry:
             return self._take()
         return None
 
+    def end(self) -> str | None:
+        """End the entry now, and return it if one is open."""
+        return self._take() if self._digits else None
+
     def _take(self) -> str:
         entry, self._digits = self._digits, ""
         return entry

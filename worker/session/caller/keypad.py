@@ -27,6 +27,10 @@ class Keypad:
             # The session is not live yet. The dispatcher bounds the number of keys.
             self._early.append(digit)
             return
+        if parts.secret_entry.is_on:
+            # The key came while the dispatcher was being told to mute the caller: it may be a secret one.
+            parts.out.record(wire.Keyed(1))
+            return
         if not parts.digits.is_open and not parts.audio.input_muted:
             parts.barge_in()
         self._keys += 1
@@ -38,6 +42,11 @@ class Keypad:
         early, self._early = self._early, []
         for digit in (*remembered, *early):
             self.press(digit, now_seconds)
+
+    def end_entry(self, now_seconds: float) -> None:
+        """End the entry that is open: the keys that follow are for a tool."""
+        if (entry := self._parts.digits.end()) is not None:
+            self._entered(entry, now_seconds)
 
     def tick(self, now_seconds: float) -> None:
         """End an entry that no key has followed for a while."""

@@ -12,14 +12,16 @@
 //   {id, op: "ping"}                                  -> {id, result: null}
 //   {id, op: "drop", version}                         -> {id, result: null}
 //   {id, op: "cancel", request}                       -> {id, result: null}
+//   {id, op: "entry", ask, ending, digits, message}   -> {id, result: null}
 //
 // A failed request has, instead of `result`, {id, error: {type, message, where}}. Other lines to the worker:
 // {id: -2, level, event, fields} for the worker's log; {id: -4, uuid, tool, text, dropped} for a line that a call
-// printed. The socket is not stdin or stdout, so that output of tools and their programs cannot mix with replies.
+// printed; {id: -5, request, ask, prompt, count, timeout} for keys that a call wants, answered by `entry`. The socket is not stdin or stdout, so that output of tools and their programs cannot mix with replies.
 
 const net = require("node:net");
 const path = require("node:path");
 const { exportsOf, toolOf } = require("./modules.js");
+const keys = require("./digits.js");
 const { inCall, watch } = require("./printing.js");
 
 // The worker truncates at 32 KiB. One character more shows the worker that there was more.
@@ -28,6 +30,7 @@ const MAX_DEFINITION_CHARACTERS = 64 * 1024; const MAX_MESSAGE_CHARACTERS = 1000
 
 const LOG = -2;
 const PRINTED = -4;
+const ASK = -5;
 
 const tools = new Map(); // version -> a promise of {file, tool}
 
@@ -39,7 +42,7 @@ const operations = {
     return (await loading).definition;
   },
 
-  async call({ version, uuid, args, metadata }) {
+  async call({ id, version, uuid, args, metadata }) {
     const loaded = await Promise.resolve(tools.get(version)).catch(() => undefined);
     if (!loaded) throw new Failure(new Error("it could not be loaded again"), "");
     const { file, tool } = loaded;
@@ -47,13 +50,16 @@ const operations = {
       const { handler } = tool;
       // AVR passes two arguments, so a third parameter with a default value is not meant for the metadata.
       const given = handler.length >= 3 ? [uuid, args, metadata] : [uuid, args];
-      return render(await inCall({ uuid, tool: String(tool.name) }, () => handler.apply(tool, given)));
+      const run = () => keys.askingFor(id, () => handler.apply(tool, given));
+      return render(await inCall({ uuid, tool: String(tool.name) }, run));
     } catch (error) {
       throw new Failure(error, file);
     }
   },
 
   ping: () => null,
+
+  entry: keys.answered,
 
   drop({ version }) {
     tools.delete(version);
@@ -109,7 +115,8 @@ async function load(version, file, source) {
   }
 }
 
-async function answer({ id, op, ...request }) {
+async function answer({ op, ...request }) {
+  const { id } = request;
   let reply;
   try {
     reply = { id, result: await operations[op](request) };
@@ -124,6 +131,7 @@ function send(line) {
 }
 
 watch((line) => send({ id: PRINTED, ...line }));
+keys.watch((line) => send({ id: ASK, ...line }));
 
 // Log the first read of each withheld variable.
 const unread = new Set(process.argv[2].split(",").filter(Boolean));

@@ -1,0 +1,1 @@
+"""Recordings of calls: a stereo WAV file for each call, the caller left, the agent right, as heard."""
