@@ -78,6 +78,7 @@ async def run(settings: Settings, process: Process) -> int:
             fields=settings.call_records_metadata,
             with_text=settings.call_records_text,
             keeper=records,
+            tracer=tracer,
         ),
         tracer=tracer,
         # Under `serve` the workers end too, so the calls cannot be left to workers.

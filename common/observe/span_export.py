@@ -38,8 +38,9 @@ from common.observe.trace_context import TraceContext
 from common.observe.tracing import Kind, Span
 
 SERVICE: Final = "avr-sts-openai"
-FLUSH_SECONDS: Final = 1.0
-"""Maximum time at the end of the process for the export of waiting spans."""
+FLUSH_SECONDS: Final = 0.5
+"""Maximum time at the end of the process for the export of waiting spans: a part of the 2 s that a process has to
+stop (common/runtime/process.py)."""
 
 MAX_WAITING: Final = 2048
 """Spans that wait for the collector, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise: its default."""

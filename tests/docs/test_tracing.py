@@ -13,6 +13,7 @@ PAGE: Final = (REPOSITORY / "docs/tracing.md").read_text("utf-8")
 SPANS: Final = PAGE.partition("## Spans")[2].partition("## What is never")[0]
 SOURCES: Final = (
     "common/observe/span_export.py",
+    "dispatcher/records/lost_trace.py",
     "dispatcher/runner/call_trace.py",
     "worker/runner/session_trace.py",
 )
