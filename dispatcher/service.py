@@ -282,7 +282,6 @@ class Dispatcher:
         # This includes calls that ended a moment ago. Entries that stay in Redis expire with their leases.
         if self._settling:
             await asyncio.wait(self._settling, timeout=SETTLE_SECONDS)
-        await self._keep_drafts()
         # 3. No more ticks and renewals; recordings get their last sound.
         for task in self._tasks:
             task.cancel()
@@ -292,6 +291,10 @@ class Dispatcher:
         await self.ami.close()
         # 4. The links, with the CLOSE records of the calls in front.
         await self.links.close()
+
+    async def drop_drafts(self) -> None:
+        """Drop the drafts of ended calls whose records are stored: the last step of a process that ends."""
+        await self._keep_drafts()
 
     async def holder(self, uuid: str) -> CallCommands:
         """Return the commands of the worker that holds a call, whichever dispatcher has its caller.

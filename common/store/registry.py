@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -85,6 +84,7 @@ class Registry:
         self._unpin = self._script("unpin")
         self._renew = self._script("renew")
         self._remember = self._script("remember")
+        self._keep_drafts = self._script("keep_drafts")
 
     @classmethod
     def from_url(cls, url: str, *, timeout_seconds: float = 0.5) -> Self:
@@ -286,13 +286,9 @@ class Registry:
         return bool(await self._bounded(self._redis.set, f"{KEY_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
 
     async def keep_drafts(self, drafts: Mapping[str, str], *, seconds: int) -> None:
-        """Keep drafts of call records, by the calls' uuids, for some time. The caller must bound their size."""
-        now_ms = round(time.time() * 1000)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for uuid, draft in drafts.items():
-                pipeline.set(f"{KEY_PREFIX}draft:{uuid}", without_known(draft, uuid), ex=seconds)
-            pipeline.zadd(f"{KEY_PREFIX}drafts", dict.fromkeys(drafts, now_ms))
-            await self._bounded(pipeline.execute)
+        """Keep drafts of the records of pinned calls, by uuid, for some time. The caller must bound their size."""
+        written = [part for uuid, draft in drafts.items() for part in (uuid, without_known(draft, uuid))]
+        await self._bounded(self._keep_drafts, args=[seconds, *written])
 
     async def draft(self, uuid: str) -> str | None:
         """Return the draft of a call's record; None: there is none."""

@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from common.store.registry import Registry
+from dispatcher.api.audit import audit
 from dispatcher.api.commands import CommandError
 from dispatcher.recording import wav_file
 from dispatcher.recording.folder import Found
@@ -108,7 +109,7 @@ class RecordingsApi:
         for each in found:
             if await asyncio.to_thread(recordings.folder.delete, each.name):
                 deleted.append(each.name)
-                log.info("recording deleted", uuid=uuid, file=each.name, by=request.remote)
+                audit("recording deleted", request, uuid=uuid, file=each.name)
         if len(deleted) < len(found) and await asyncio.to_thread(self._any_written, found):
             raise CommandError(409, "the call is being recorded: delete the recording when the call has ended")
         return {"deleted": deleted}
@@ -148,7 +149,7 @@ class RecordingsApi:
             file, data_bytes = await asyncio.to_thread(_opened, path)
         except OSError as error:
             raise CommandError(404, "the recording was deleted a moment ago") from error
-        log.info("recording read", uuid=uuid, file=chosen.name, by=request.remote)
+        audit("recording read", request, uuid=uuid, file=chosen.name)
         response = web.StreamResponse(
             headers={
                 "Content-Type": "audio/wav",

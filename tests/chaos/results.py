@@ -18,12 +18,14 @@ class Results:
     Attributes:
         faults: all faults that were carried out.
         breaches: all breaches that were found.
+        records: number of call records that the processes wrote.
     """
 
     def __init__(self, faults: list[Fault], breaches: list[Breach]) -> None:
         self.faults = faults
         self.breaches = breaches
         self.calls = 0
+        self.records = 0
         self.turns = 0
         self.transcripts = 0
         self.interruptions = 0
@@ -84,6 +86,7 @@ class Results:
             *self._answers(),
             f"audio lost {self.lost_speech_seconds:.1f} s of {self.speech_seconds:.0f} s of callers' speech,"
             " said while there was no connection",
+            f"records    {self.records}, with those of hostile cores",
             f"breaches   {len(self.breaches)}" + (f": {_counted(rules)}" if rules else ""),
         ]
         return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos import announcements, picture, schedule, script
+from tests.chaos import announcements, picture, record_rules, schedule, script
 from tests.chaos.acts import ACTS
 from tests.chaos.call_rules import judge
 from tests.chaos.callers import Caller
@@ -30,6 +30,9 @@ _ATTEMPTS = 10
 _ATTEMPT_SECONDS = 0.5
 # Sessions close CALL_RECONNECT_SECONDS after their caller is gone; a dead dispatcher's calls end with its lease.
 _LEFTOVER_SECONDS = 20.0
+# Time within which another dispatcher writes the record of a call whose dispatcher died (README).
+_RECORD_SECONDS = 60.0
+_SHOWN_KEYS = 20
 # Memory by which a process may grow in any run: buffers and caches are warm after a minute.
 _GROWTH_BYTES = 48 * 1024 * 1024
 # Number of calls with a breach whose story is printed, and of log lines for each.
@@ -89,6 +92,7 @@ class ChaosRun:
         self._stopping = asyncio.Event()
         self._acting: set[asyncio.Task[None]] = set()
         self._acted_seconds = 0.0
+        self._ended: list[CallFacts] = []
         self._shown = 0
         self._stories = 0
 
@@ -138,6 +142,7 @@ class ChaosRun:
             return
         await self._complete(caller)
         self._results.add(caller.facts)
+        self._ended.append(caller.facts)
         if breaches := judge(caller.facts):
             self._results.breaches += breaches
             self._show_breaches()
@@ -281,6 +286,7 @@ class ChaosRun:
 
         await self._expect("sessions are left upstream", no_sessions)
         await self._expect("calls are left in Redis", no_calls)
+        await self._check_records()
         for name, grown in world.grown_bytes().items():
             self._say(f"{self._now():6.1f} s  {name} has grown by {grown / 1e6:.1f} MB")
             if grown > _GROWTH_BYTES:
@@ -289,6 +295,25 @@ class ChaosRun:
             await world.tell_to_stop(member, drain_seconds=member.drain_seconds)
         await world.stopped()
         await self._expect("keys are left in Redis", no_keys)
+        for key in (await asyncio.to_thread(world.redis_keys))[:_SHOWN_KEYS]:
+            self._say(f"    left in Redis: {key}")
+
+    async def _check_records(self) -> None:
+        """Check that each call has its record, also if its dispatcher died."""
+
+        async def all_are_there() -> bool:
+            written = {record["uuid"] for record in await asyncio.to_thread(self._world.records)}
+            faults = self._results.faults
+            return all(
+                call.uuid in written or record_rules.may_lose_the_record(call, faults) for call in self._ended
+            )
+
+        with contextlib.suppress(AssertionError):  # the rules say which are missing
+            await eventually(all_are_there, _RECORD_SECONDS)
+        records = await asyncio.to_thread(self._world.records)
+        self._results.records = len({record["id"] for record in records})
+        self._results.breaches += record_rules.of_records(self._ended, records, self._results.faults)
+        self._show_breaches()
 
     async def _expect(self, what: str, predicate: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         try:

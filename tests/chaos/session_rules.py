@@ -13,6 +13,8 @@ from worker.config.session_config import LEAST_ROLLOVER_PART
 OVERLAP_SECONDS = 0.25
 # Time in which a worker that wakes detects its stop.
 WAKE_SECONDS = 1.0
+# Time in which a worker that wakes sends what it was sending when it was stopped: it cannot know of the stop yet.
+IN_FLIGHT_SECONDS = 0.05
 # Time after which a call that lost its link is attached again, or moved.
 ATTACH_SECONDS = 2.0
 # Time after which a fault no longer affects a call.
@@ -34,7 +36,7 @@ def woken(call: CallFacts) -> Iterator[Breach]:
     for frozen, session in itertools.product(call.frozen, call.sessions):
         moved = any(frozen.from_seconds < each.opened_seconds < frozen.until_seconds for each in call.sessions)
         late = session.last_event_seconds - frozen.until_seconds
-        if is_frozen(session, frozen) and moved and 0 < late < math.inf:
+        if is_frozen(session, frozen) and moved and IN_FLIGHT_SECONDS < late < math.inf:
             what = f"session {session.number}, whose worker was stopped, got an event {late:.2f} s after it woke"
             yield Breach("woken", what, session.last_event_seconds, call.uuid)
 

@@ -21,6 +21,7 @@ import orjson
 import psutil
 import redis
 
+from common.store.keys import KEY_PREFIX
 from simulator.avr.ami import AmiDouble
 from tests.chaos import announcements, script, sockets
 from tests.chaos.call_rules import TOOL
@@ -129,6 +130,8 @@ class World:
         self._tool_log_read = 0
         self._tool_runs: dict[str, list[ToolRun]] = defaultdict(list)
         self._children = 0
+        self._records = Path(self._directory.name) / "records"
+        self._records.mkdir()
         self._tool_log = Path(self._directory.name) / "runs.jsonl"
         self._gone: list[Member] = []
         self._gone_at: dict[str, float] = {}
@@ -173,6 +176,8 @@ class World:
             "CALL_RECONNECT_SECONDS": round(RECONNECT_SECONDS),
             "SESSION_ROLLOVER_SECONDS": round(self.rollover_seconds),
             "FALLBACK_WAV": fallback,
+            "CALL_RECORDS_DIR": self._records,
+            "CALL_RECORDS_TEXT": "true",
             "TMPDIR": self.disk.path,
         }
         return self
@@ -442,9 +447,14 @@ class World:
         return self._tool_runs.get(uuid, [])
 
     def redis_keys(self) -> list[str]:
-        """Return all keys in Redis."""
+        """Return all keys in Redis, without those that remember for a while that a record was delivered."""
         with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
-            return sorted(client.scan_iter("*"))
+            return sorted(key for key in client.scan_iter("*") if not key.startswith(f"{KEY_PREFIX}records:"))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the call records that the processes have written."""
+        lines = [line for path in sorted(self._records.iterdir()) for line in path.read_bytes().splitlines()]
+        return [orjson.loads(line) for line in lines if line.endswith(b"}")]
 
     def flush_redis(self) -> None:
         """Send FLUSHALL."""

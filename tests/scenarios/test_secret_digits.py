@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import numpy as np
 import orjson
 import pytest
 import redis.asyncio as aioredis
@@ -64,8 +67,9 @@ BEHAVIOUR = {"greeting_words": 1, "words": 1, "tool_calls": [{"turn": 1, "name":
 class Service:
     """A cluster whose model calls the tool `ask` at the caller's first word."""
 
-    def __init__(self, cluster: Cluster, simulator: RealtimeSimulator, redis_url: str) -> None:
+    def __init__(self, cluster: Cluster, simulator: RealtimeSimulator, redis_url: str, folder: Path) -> None:
         self.cluster = cluster
+        self._folder = folder
         self.simulator = simulator
         self._redis_url = redis_url
 
@@ -80,6 +84,26 @@ class Service:
         await call.say(FIRST_WORD)
         await prompted(call, 1)
         return call, session
+
+    async def left_behind(self) -> tuple[dict[str, Any], bytes]:
+        """Return the record of a call that has ended, and the caller's channel of its recording."""
+        records = self._folder / "records"
+
+        def lines() -> list[bytes]:
+            return [line for path in records.iterdir() for line in path.read_bytes().splitlines()]
+
+        await eventually(lines, PATIENCE_SECONDS)
+        (record,) = [orjson.loads(line) for line in lines()]
+        (segment,) = record["recording"]
+        path = self._folder / "recordings" / segment["file"]
+
+        def caller() -> bytes:
+            with wave.open(str(path)) as reader:
+                stereo = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
+            return stereo[::2].tobytes()
+
+        await eventually(lambda: len(caller()) >= segment["seconds"] * 16_000, PATIENCE_SECONDS)
+        return record, caller()
 
     async def is_clean(self, *parts: str) -> None:
         """Check that no log, no key or value in Redis, and no answer of an API has these digits."""
@@ -131,7 +155,10 @@ Start = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 async def start(real_redis_url: str, tmp_path: Path, simulator: RealtimeSimulator) -> AsyncIterator[Start]:
-    """Return a function that starts a service with one tool, which logs all it can."""
+    """Return a function that starts a service with one tool, which logs and records all it can."""
+    folder = tmp_path / "left"
+    for name in ("records", "recordings"):
+        (folder / name).mkdir(parents=True)
     async with AsyncExitStack() as stack:
 
         async def start(file: str, source: str, *, dispatchers: int = 1) -> Service:
@@ -140,10 +167,13 @@ async def start(real_redis_url: str, tmp_path: Path, simulator: RealtimeSimulato
                 "TOOLS_DIR": tmp_path,
                 "OPENAI_INSTRUCTIONS": f"simulator: {orjson.dumps(BEHAVIOUR).decode()}",
                 "LOG_LEVEL": "debug",
+                "RECORDINGS_DIR": folder / "recordings",
+                "CALL_RECORDS_DIR": folder / "records",
+                "CALL_RECORDS_TEXT": "true",
             }
             cluster = await stack.enter_async_context(Cluster(real_redis_url, simulator.url, **settings))
             await cluster.start(workers=2, dispatchers=dispatchers)
-            return Service(cluster, simulator, real_redis_url)
+            return Service(cluster, simulator, real_redis_url, folder)
 
         yield start
 
@@ -199,6 +229,12 @@ async def _collects(service: Service) -> None:
     assert not call.errors
     assert not call.violations
     await call.hang_up()
+    record, caller = await service.left_behind()
+    # The caller's words are in the recording, and the keys between them are not.
+    assert keys_in(caller) == "58"
+    assert record["keys"] == 0
+    assert FIRST not in str(record["said"])
+    assert SECOND not in str(record["said"])
 
 
 async def test_python_tool_collects_keys_past_the_model(start: Start) -> None:

@@ -769,9 +769,11 @@ class TestDrafts:
     async def test_calls_that_nobody_holds_are_found_among_many(self, registry: Registry) -> None:
         await publish(registry, worker("w1", capacity=10_000))
         uuids = [f"call-{number}" for number in range(1200)]
-        await registry.keep_drafts(dict.fromkeys(uuids, "{}"), seconds=LONG_SECONDS)
-        for uuid in ("call-7", "call-1100"):
+        for uuid in uuids:
             await pinned(registry, uuid)
+        await registry.keep_drafts(dict.fromkeys(uuids, "{}"), seconds=LONG_SECONDS)
+        for uuid in set(uuids) - {"call-7", "call-1100"}:
+            await registry.unpin(uuid, epoch=1)
         began = time.time()
         found = await registry.calls_without_holder()
         assert found.keys() == set(uuids) - {"call-7", "call-1100"}
@@ -779,8 +781,8 @@ class TestDrafts:
 
     async def test_a_call_whose_lease_has_ended_has_no_holder(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
-        await registry.keep_drafts({"call": "{}"}, seconds=LONG_SECONDS)
         await pinned(registry, "call", lease_seconds=SHORT_SECONDS)
+        await registry.keep_drafts({"call": "{}"}, seconds=LONG_SECONDS)
 
         async def is_found() -> bool:
             return "call" in await registry.calls_without_holder()
@@ -788,6 +790,8 @@ class TestDrafts:
         await eventually(is_found)
 
     async def test_a_draft_is_read_and_dropped(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "call")
         await registry.keep_drafts({"call": "one"}, seconds=LONG_SECONDS)
         await registry.keep_drafts({"call": "two"}, seconds=LONG_SECONDS)
         read = [await registry.draft("call"), await registry.draft("other")]
@@ -795,13 +799,25 @@ class TestDrafts:
         assert [*read, await registry.draft("call")] == ["two", None, None]
         assert await registry.calls_without_holder() == {}
 
+    async def test_a_draft_of_a_call_without_a_pin_is_refused(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "call")
+        await registry.unpin("call", epoch=1)
+        await registry.keep_drafts({"call": "{}"}, seconds=LONG_SECONDS)
+        assert await registry.draft("call") is None
+        assert await registry.calls_without_holder() == {}
+
     async def test_a_draft_ends_by_itself(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "call")
         await registry.keep_drafts({"call": "{}"}, seconds=LONG_SECONDS)
         assert 0 < await redis.ttl(f"{KEY_PREFIX}draft:call") <= LONG_SECONDS
 
     async def test_a_known_secret_is_not_written(self, registry: Registry) -> None:
         secrets = redaction.CallSecrets("call")
         secrets.keep(frozenset({"sk-of-a-tenant"}))
+        await publish(registry, worker("w1"))
+        await pinned(registry, "call")
         await registry.keep_drafts({"call": '{"said": "sk-of-a-tenant"}'}, seconds=LONG_SECONDS)
         draft = await registry.draft("call")
         secrets.close()

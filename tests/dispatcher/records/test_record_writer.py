@@ -66,10 +66,11 @@ class Writer:
         return self.keeper.records[before:]
 
 
-async def pin_with_worker(registry: Registry) -> None:
-    """Have a worker hold the call."""
-    await publish(registry, worker("w-1"))
-    await registry.pin("call-1", dispatcher="d", epoch=1, metadata={}, lease_seconds=60)
+async def pin(registry: Registry, *uuids: str) -> None:
+    """Have a worker hold the calls."""
+    await publish(registry, worker("w-1", capacity=1000))
+    for uuid in uuids or ("call-1",):
+        await registry.pin(uuid, dispatcher="d", epoch=1, metadata={}, lease_seconds=60)
 
 
 class TestEnds:
@@ -92,10 +93,12 @@ class TestEnds:
         assert record.metadata == {"from": "100"}
 
     async def test_its_draft_goes_when_the_record_is_stored(self, registry: Registry) -> None:
+        await pin(registry)
         writer = Writer(registry)
         call = writer.call("call-1")
         await writer.writer.keep_drafts([call])
         writer.writer.ended(call, "completed", EndReason.CALLER_HUNG_UP, "")
+        await registry.unpin("call-1", epoch=1)
         await writer.writer.keep_drafts([])
         drafts = [await registry.draft("call-1")]
         assert await writer.look(after_seconds=GRACE_SECONDS) == []
@@ -109,6 +112,7 @@ class TestEnds:
 
 class TestDrafts:
     async def test_another_dispatcher_goes_on_with_the_record(self, registry: Registry) -> None:
+        await pin(registry)
         first, second = Writer(registry), Writer(registry)
         call = first.call("call-1", keys=2)
         await first.writer.keep_drafts([call])
@@ -118,6 +122,7 @@ class TestDrafts:
         assert later.facts.counts.keys == 3
 
     async def test_a_dispatchers_own_draft_is_not_added(self, registry: Registry) -> None:
+        await pin(registry)
         writer = Writer(registry)
         call = writer.call("call-1", keys=2)
         await writer.writer.keep_drafts([call])
@@ -125,6 +130,7 @@ class TestDrafts:
         assert call.facts.counts.keys == 2
 
     async def test_a_draft_is_written_when_it_has_changed(self, registry: Registry) -> None:
+        await pin(registry)
         writer = Writer(registry)
         call = writer.call("call-1")
         await writer.writer.keep_drafts([call])
@@ -140,10 +146,13 @@ class TestDrafts:
         calls = [writer.call(f"call-{number}") for number in range(50)]
         for call in calls:
             call.facts.heard("user", "x" * 50_000, 1.0)
+        await pin(registry, *(call.uuid for call in calls))
         await writer.writer.keep_drafts(calls)
-        assert len(await registry.calls_without_holder()) == 50
+        drafts = [await registry.draft(call.uuid) for call in calls]
+        assert all(draft is not None and len(draft) > 50_000 for draft in drafts)
 
     async def test_text_is_in_the_draft_only_where_it_is_wanted(self, registry: Registry) -> None:
+        await pin(registry)
         for with_text in (False, True):
             writer = Writer(registry, with_text=with_text)
             call = writer.call("call-1")
@@ -157,7 +166,9 @@ class TestLostCalls:
         """Leave a call behind whose dispatcher has died."""
         writer = Writer(registry)
         call = writer.call(uuid, keys=2)
+        await pin(registry, uuid)
         await writer.writer.keep_drafts([call])
+        await registry.unpin(uuid, epoch=1)
         return call
 
     async def test_another_dispatcher_writes_the_record(self, registry: Registry) -> None:
@@ -198,7 +209,7 @@ class TestLostCalls:
     async def test_a_call_that_somebody_holds_is_not_lost(self, registry: Registry) -> None:
         await self.lose(registry)
         writer = Writer(registry)
-        await pin_with_worker(registry)
+        await pin(registry)
         for _ in range(3):
             assert await writer.look(after_seconds=GRACE_SECONDS) == []
 
@@ -212,7 +223,7 @@ class TestLostCalls:
         await self.lose(registry)
         writer = Writer(registry)
         await writer.look()
-        await pin_with_worker(registry)
+        await pin(registry)
         assert await writer.look(after_seconds=GRACE_SECONDS) == []
         await registry.unpin("call-1", epoch=1)
         # It begins to be missing again.
@@ -220,7 +231,9 @@ class TestLostCalls:
 
     @pytest.mark.parametrize("draft", ["", "{", "[]", "{}", '{"facts": 1, "metadata": {}, "started_at": 1}'])
     async def test_a_draft_that_cannot_be_read_is_dropped(self, draft: str, registry: Registry) -> None:
+        await pin(registry)
         await registry.keep_drafts({"call-1": draft}, seconds=60)
+        await registry.unpin("call-1", epoch=1)
         writer = Writer(registry)
         await writer.look()
         with capture_logs() as lines:
@@ -234,6 +247,7 @@ class TestWithoutRedis:
         registry = Registry.from_url(redis_process.url, timeout_seconds=30)
         writer = Writer(registry)
         call = writer.call("call-1")
+        await pin(registry)
         await writer.writer.keep_drafts([call])
         redis_process.kill()
         call.facts.measured(Measurement(Metric.DIGIT))
@@ -248,6 +262,7 @@ class TestWithoutRedis:
             await writer.writer.keep_drafts([])
         # The draft is dropped when Redis is back.
         redis_process.start()
+        await pin(registry)
         await registry.keep_drafts({"call-1": call.draft()}, seconds=60)
         await writer.writer.keep_drafts([])
         assert await registry.draft("call-1") is None
