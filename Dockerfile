@@ -29,7 +29,8 @@ RUN python -m venv --without-pip /opt/avr-sts
 COPY LICENSE constraints.txt pyproject.toml README.md setup.py ./
 # Dependencies come first, because they change seldom and Docker then reuses their layer.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    print(*project['dependencies'], sep='\n', file=open('requirements.txt', 'w')); \
+    otel = project['optional-dependencies']['otel']; \
+    print(*project['dependencies'], *otel, sep='\n', file=open('requirements.txt', 'w')); \
     print(*project['optional-dependencies']['compile'], sep='\n', file=open('requirements-compile.txt', 'w'))" \
     && python -m pip --python /opt/avr-sts/bin/python install --only-binary :all: --requirement requirements.txt
 # mypyc needs the types of the image's packages.

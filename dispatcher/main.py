@@ -9,7 +9,7 @@ import socket
 
 from common.net.ports import ALL_ADDRESSES, bound_socket, listen_socket, port_of
 from common.net.tls import Tls, TlsFiles
-from common.observe import admin, logs, metrics
+from common.observe import admin, logs, metrics, tracing
 from common.observe.metrics import LastingTask
 from common.runtime.lasting_task import repeat
 from common.runtime.process import Process
@@ -61,6 +61,9 @@ async def run(settings: Settings, process: Process) -> int:
         cluster_tls,
         allowed_origins=frozenset(settings.allowed_origins or ()),
     )
+    tracer = tracing.start(
+        os.environ, role="dispatcher", instance=dispatcher_id, release=RELEASE, dropped=measured.spans_dropped.inc
+    )
     dispatcher = Dispatcher(
         dispatcher_id,
         RELEASE,
@@ -75,7 +78,9 @@ async def run(settings: Settings, process: Process) -> int:
             fields=settings.call_records_metadata,
             with_text=settings.call_records_text,
             keeper=records,
+            tracer=tracer,
         ),
+        tracer=tracer,
         # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
         record_taker=records,
@@ -116,6 +121,7 @@ async def run(settings: Settings, process: Process) -> int:
     # 4. End the probes and metrics last, so that monitoring sees the drain until its end.
     for task in (ready, *renewing):
         task.cancel()
+    await tracer.stop()
     await runner.cleanup()
     await registry.aclose()
     return 0

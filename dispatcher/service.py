@@ -24,6 +24,7 @@ from common.net.websocket_limits import Limits
 from common.net.websocket_server import ServerWebSocket
 from common.observe.metrics import DispatcherMetrics, LastingTask
 from common.observe.refusals import Refusal
+from common.observe.tracing import NO_TRACER, Tracer
 from common.runtime.lasting_task import repeat
 from common.store.registry import Registry
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
@@ -109,6 +110,7 @@ class Dispatcher:
         security: Security = OPEN,
         announcements: Announcements = SILENT,
         records: RecordWriter | None = None,
+        tracer: Tracer = NO_TRACER,
         leaves_calls: bool = False,
         record_taker: RecordTaker = NO_RECORDS,
         recordings: RecordingSettings | None = None,
@@ -125,6 +127,7 @@ class Dispatcher:
             security: of the ports and links.
             announcements: what calls may play by themselves.
             records: writes what calls leave behind; None: the log has it alone.
+            tracer: takes the spans of calls.
             leaves_calls: workers outlive this process: calls that it may not wait for are left to them, for
                 their callers to come back to by another dispatcher.
             record_taker: takes the records of ended calls.
@@ -136,6 +139,7 @@ class Dispatcher:
         self.ami = ami
         self.announcements = announcements
         self.records = records or RecordWriter(registry)
+        self.tracer = tracer
         self.record_taker = record_taker
         # The token of the start: a caller's hash must stay the same when the token is replaced.
         token = security.cluster_token
@@ -375,7 +379,13 @@ class Dispatcher:
         if self.draining:
             return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
         # The token is checked, so metadata may be read from here.
-        runner = CallRunner(self, protocol.metadata(target), self._limits, arrival.since_seconds)
+        runner = CallRunner(
+            self,
+            protocol.metadata(target),
+            self._limits,
+            arrival.since_seconds,
+            traceparent=protocol.traceparent(target),
+        )
         self._runners.add(runner)
         self._idle.clear()
         return runner

@@ -273,6 +273,12 @@ FLEET: Final = Dashboard(
                     "cpm",
                     Query(f"60 * {NOW.rate('log_lines_dropped_total', 'process')}", "{{process}}"),
                 ),
+                lines(
+                    "Spans dropped",
+                    "In a minute, by process: the collector of traces is too slow, or gone. Calls go on.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('spans_dropped_total', 'process')}", "{{process}}"),
+                ),
             ),
         ),
     ),

@@ -56,6 +56,9 @@ SECRETS: Final = frozenset(
 )
 """Settings that are never written into values, because Helm stores values in its release."""
 
+OF_OPENTELEMETRY: Final = "^OTEL_[A-Z0-9_]+$"
+"""Variables of OpenTelemetry, which its SDK reads (docs/tracing.md)."""
+
 COPIED: Final = {"dashboards": "*.json", "rules": "*.yaml"}
 """Folders of grafana/ and of the chart's files/, with the pattern of the copied files."""
 
@@ -92,8 +95,16 @@ def schema(current: dict[str, Any]) -> dict[str, Any]:
         **current,
         "properties": {
             **properties,
-            "config": {**properties["config"], "properties": plain},
-            "configFromSecrets": {**properties["configFromSecrets"], "properties": referred},
+            "config": {
+                **properties["config"],
+                "properties": plain,
+                "patternProperties": {OF_OPENTELEMETRY: {"type": ["boolean", "null", "number", "string"]}},
+            },
+            "configFromSecrets": {
+                **properties["configFromSecrets"],
+                "properties": referred,
+                "patternProperties": {OF_OPENTELEMETRY: {"$ref": "#/$defs/secretKey"}},
+            },
         },
     }
 

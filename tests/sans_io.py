@@ -33,6 +33,8 @@ WITH_IO: Final = (
     "common/observe/test_logs.py::test_a_reader_that_went_away_does_not_hurt",
     "common/observe/test_metric_labels.py",
     "common/observe/test_metrics.py",
+    "common/observe/test_span_export.py",
+    "common/observe/test_tracing.py::test_without_variables_no_exporter_is_imported",
     "common/observe/test_value_file.py",
     "common/runtime/test_child.py",
     "common/runtime/test_cli.py",

@@ -18,7 +18,7 @@ from common.net.ports import (
 )
 from common.net.tls import Tls, TlsFiles
 from common.net.websocket import WebSocket
-from common.observe import admin, logs, metrics
+from common.observe import admin, logs, metrics, tracing
 from common.observe.metrics import LastingTask
 from common.observe.upstream_codes import OPERATOR_CODES, PASSING_CODES
 from common.runtime.lasting_task import repeat
@@ -76,7 +76,11 @@ async def run(settings: Settings, process: Process) -> int:
     measured.expect_model(settings.openai_transcription_model)
     functions = dict.fromkeys((*sorted(built_in.BUILT_IN), *(await tools.tool_set()).names))
     measured.expect_tools(*list(functions)[: metrics.MAX_LABEL_VALUES])
-    resources = Resources(process.secrets, measured, Prices.load(settings.prices_file), tools, http)
+    tracer = tracing.start(
+        os.environ, role="worker", instance=record.id, release=RELEASE, dropped=measured.spans_dropped.inc
+    )
+    prices = Prices.load(settings.prices_file)
+    resources = Resources(process.secrets, measured, prices, tools, http, tracer=tracer)
     process.reloaded.append(lambda: registry.use_account(resources.settings.redis_url))
     tls = Tls(settings.cluster_tls, TlsFiles.of_worker) if settings.cluster_tls else None
     worker = Worker(record, registry, resources, tls=tls)
@@ -110,6 +114,7 @@ async def run(settings: Settings, process: Process) -> int:
     await worker.stop()
     await tools.stop()
     await http.close()
+    await tracer.stop()
     # 3. End the probes and metrics last, so that monitoring sees the drain until its end.
     if runner is not None:
         await runner.cleanup()

@@ -25,6 +25,7 @@ class Open:
         delay_seconds: time to wait before a session is opened, because the last sessions did not last.
         waited_seconds: time that the call has been without a lasting session.
         filler: the dispatcher plays filler, and needs AWAITING for it.
+        traceparent: of the call's first span (W3C Trace Context); empty: the call has no trace.
         collects: the dispatcher understands COLLECT.
     """
 
@@ -42,6 +43,7 @@ class Open:
     delay_seconds: float = 0.0
     waited_seconds: float = 0.0
     filler: bool = False
+    traceparent: str = ""
     collects: bool = False
 
 

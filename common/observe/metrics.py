@@ -180,14 +180,12 @@ def _task_failures() -> Counter:
     return _counter("task_failures", "Failed steps of tasks that run as long as the process", "process", "task")
 
 
-@functools.cache
-def _log_lines_dropped() -> Counter:
-    return _counter("log_lines_dropped", "Log lines dropped because their reader was too slow", "process")
+_LINES_DROPPED: Final = "Log lines dropped because their reader was too slow"
 
 
 @functools.cache
-def _illegal_transitions() -> Counter:
-    return _counter("illegal_transitions", "Faults of our own state machines, each in one call", "process")
+def _of_process(name: str, text: str) -> Counter:
+    return _counter(name, text, "process")
 
 
 class LastingTask(StrEnum):
@@ -221,8 +219,11 @@ class _CallProcess:
         self.audio_dropped_in = _audio_dropped_seconds().labels("in")
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
-        self.log_lines_dropped = _log_lines_dropped().labels(process)
-        self.illegal_transitions = _illegal_transitions().labels(process)
+        self.log_lines_dropped = _of_process("log_lines_dropped", _LINES_DROPPED).labels(process)
+        refused = "Spans of traces dropped because the collector did not take them"
+        self.spans_dropped = _of_process("spans_dropped", refused).labels(process)
+        faults = "Faults of our own state machines, each in one call"
+        self.illegal_transitions = _of_process("illegal_transitions", faults).labels(process)
         failures = _task_failures()
         self.task_failures = {task: failures.labels(process, task.value) for task in LastingTask}
 
@@ -464,7 +465,7 @@ class SupervisorMetrics:
 
     def __init__(self) -> None:
         self.worker_restarts = _counter("worker_restarts", "Restarts of workers")
-        self.log_lines_dropped = _log_lines_dropped().labels("serve")
+        self.log_lines_dropped = _of_process("log_lines_dropped", _LINES_DROPPED).labels("serve")
 
 
 @functools.cache

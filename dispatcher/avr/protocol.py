@@ -18,6 +18,7 @@ from websockets.typing import BytesLike
 
 from common.errors import AvrProtocolError
 from common.net.json_depth import MAX_LEVELS, is_too_deep
+from common.observe import trace_context
 
 SAMPLE_RATE_HZ: Final = 8000
 FRAME_BYTES: Final = 320
@@ -187,17 +188,23 @@ def metadata(path: str) -> dict[str, str]:
     """Return the call's metadata: the query parameters of the URL that AVR Core requested.
 
     Leave out parameters after the 32nd, and those with a name over 64 or a value over 512 characters. Leave out
-    `token` even without STS_TOKEN, because a core may send a token before this service requires one.
+    `token` even without STS_TOKEN, because a core may send a token before this service requires one. Leave out
+    `traceparent`, which names a span and not the caller (`traceparent()`).
     """
     entries: dict[str, str] = {}
     for name, value in _parameters(path):
-        if name == TOKEN_PARAMETER:
+        if name in (TOKEN_PARAMETER, trace_context.PARAMETER):
             continue
         if len(entries) == MAX_METADATA_ENTRIES and name not in entries:
             break
         if len(name) <= MAX_METADATA_NAME_CHARS and len(value) <= MAX_METADATA_VALUE_CHARS:
             entries[name] = value
     return entries
+
+
+def traceparent(path: str) -> str:
+    """Return the first `traceparent` parameter of the URL, unchecked; "" if there is none."""
+    return next((value for name, value in _parameters(path) if name == trace_context.PARAMETER), "")
 
 
 def token(path: str) -> str | None:

@@ -15,12 +15,14 @@ class CallIdentity:
         began_seconds: when the call began, at this dispatcher or an earlier one.
         uuid: of the call; empty before `init`.
         provider_config: field of `init`. It may hold a key, so it is never stored or logged.
+        traceparent: of the call's first span; empty: the call has no trace.
     """
 
     metadata: dict[str, str]
     began_seconds: float
     uuid: str = ""
     provider_config: dict[str, Any] = field(default_factory=dict, repr=False)
+    traceparent: str = ""
 
     def is_older(self, age_seconds: float, now_seconds: float) -> None:
         """Note that the call began before this dispatcher had it."""

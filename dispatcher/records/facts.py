@@ -32,6 +32,7 @@ class CallFacts:
         record_id: id of the call's record.
         recording: files of the call's recording, in order.
         trace_id: of the call's trace; None: there is none.
+        traceparent: with which the call came; empty: there was none.
         is_changed: the copy in Redis is out of date.
     """
 
@@ -45,6 +46,7 @@ class CallFacts:
         self.record_id = record_id
         self.recording: tuple[Segment, ...] = ()
         self.trace_id: str | None = None
+        self.traceparent = ""
         self.is_changed = True
         self.counts = Counts()
         self.greeting_seconds: float | None = None
@@ -105,6 +107,7 @@ class CallFacts:
         return {
             "record_id": self.record_id,
             "trace_id": self.trace_id,
+            "traceparent": self.traceparent,
             "counts": dataclasses.asdict(self.counts),
             "greeting_seconds": self.greeting_seconds,
             "recording": [dataclasses.asdict(each) for each in self.recording],
@@ -117,7 +120,8 @@ class CallFacts:
         """Add what an earlier dispatcher of the call knew; its record's id and trace are the call's."""
         self.is_changed = True
         self.record_id = earlier.record_id
-        self.trace_id = earlier.trace_id or self.trace_id
+        if earlier.trace_id is not None:
+            self.trace_id, self.traceparent = earlier.trace_id, earlier.traceparent
         self.counts = self.counts.plus(earlier.counts)
         if earlier.greeting_seconds is not None:
             self.greeting_seconds = earlier.greeting_seconds
@@ -138,6 +142,7 @@ class CallFacts:
         try:
             facts = cls(str(written["record_id"]), with_text=with_text)
             facts.trace_id = written.get("trace_id")
+            facts.traceparent = str(written.get("traceparent") or "")
             facts.counts = Counts(**written["counts"])
             facts.greeting_seconds = written.get("greeting_seconds")
             facts.recording = tuple(Segment(**each) for each in written["recording"])

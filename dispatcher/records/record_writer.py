@@ -15,7 +15,9 @@ import structlog
 from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
 from common.observe.redaction import redact
+from common.observe.tracing import NO_TRACER, Tracer
 from common.store.registry import Registry
+from dispatcher.records import lost_trace
 from dispatcher.records.builder import LOST, End, build
 from dispatcher.records.call_record import CallRecord
 from dispatcher.records.facts import CallFacts
@@ -96,6 +98,7 @@ class RecordWriter:
         keeper: RecordKeeper = NO_RECORDS,
         clock: Callable[[], float] = time.monotonic,
         grace_seconds: float = GRACE_SECONDS,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Make a writer.
 
@@ -106,6 +109,7 @@ class RecordWriter:
             keeper: takes the records; by default, only the log has them.
             clock: monotonic.
             grace_seconds: time for which a call without a holder is not lost yet.
+            tracer: takes the spans of lost calls.
         """
         self._registry = registry
         self._fields = tuple(fields)
@@ -113,6 +117,7 @@ class RecordWriter:
         self._keeper = keeper
         self._clock = clock
         self._grace_seconds = grace_seconds
+        self._tracer = tracer
         # Calls with a record, whose drafts are there yet; and those of them whose drafts may be dropped.
         self._recorded: set[str] = set()
         self._undropped: set[str] = set()
@@ -203,6 +208,7 @@ class RecordWriter:
             message = "its dispatcher died, and the caller did not come back"
             end = End(LOST, EndReason.LOST, message, written["started_at"], last_seen_at)
             self._recorded.add(uuid)
+            lost_trace.end_call(self._tracer, uuid, facts, end)
             self._write(build(uuid, written["metadata"], self._fields, facts, end))
         else:
             await self._registry.drop_drafts([uuid])

@@ -55,6 +55,8 @@ class CallRunner:
         metadata: dict[str, str],
         limits: CallLimits,
         since_seconds: float | None = None,
+        *,
+        traceparent: str = "",
     ) -> None:
         # The time limit of `init` includes the handshake, so it begins with TCP's accept.
         began_seconds = time.monotonic() if since_seconds is None else since_seconds
@@ -77,7 +79,7 @@ class CallRunner:
         self._secrets: CallSecrets | None = None
         # Worker and epoch that were logged last.
         self._pinned = ("", 0)
-        self.record = RecordSide(calls.records, self.call, self.recorder.segments)
+        self.record = RecordSide(calls.records, self.call, self.recorder.segments, calls.tracer, traceparent)
         self._recording: asyncio.Task[None] | None = None
         self._relay_in = RelayTimer(calls.metrics.relay_in)
         self._relay_out = RelayTimer(calls.metrics.relay_out)
@@ -290,6 +292,7 @@ class CallRunner:
         self._handle(lambda: self._lost(assignment))
 
     def _lost(self, assignment: Assignment) -> None:
+        self.record.worker_lost(assignment)
         self.call.worker_lost(assignment, time.monotonic())
         self._log.warning(
             "worker lost", worker=assignment.worker_id, epoch=assignment.epoch, state=self.call.state.value
@@ -467,7 +470,8 @@ class CallRunner:
             self.recorder.begin(self.uuid)
             self._secrets = CallSecrets(self.uuid)
             self._secrets.keep(secrets_in(self.call.identity.provider_config))
-            self._log.info("call began", metadata_entries=len(self.call.identity.metadata))
+            entries = len(self.call.identity.metadata)
+            self._log.info("call began", metadata_entries=entries, **self.record.log_fields())
         elif wanted.purpose is not Purpose.BEGIN:
             self._log.warning("another session is needed", purpose=wanted.purpose.value, epoch=wanted.epoch)
         self._finder.find(wanted)

@@ -6,6 +6,7 @@ from typing import Protocol as Interface
 from typing import TypeVar
 
 from common.observe.metrics import DispatcherMetrics
+from common.observe.tracing import Tracer
 from dispatcher.asterisk.ami import Ami
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.call.announcements import Announcements
@@ -47,6 +48,10 @@ class Calls(Interface[_Runner]):
     @property
     def records(self) -> RecordWriter:
         """What calls leave behind."""
+
+    @property
+    def tracer(self) -> Tracer:
+        """Takes the spans of calls."""
 
     @property
     def metrics(self) -> DispatcherMetrics:

@@ -20,6 +20,7 @@ from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
 from tests.bench.service import BenchError, Run, running
+from tests.bench.traces import collecting
 
 CALLS_PER_SECOND = 50.0
 FRAMES_PER_CALL_SECOND = 50
@@ -224,6 +225,14 @@ class Bench:
         sys.stderr.write("bench: records\n")
         self.tables.append((await records.measure()).table())
 
+    async def traces(self) -> None:
+        """Run calls without and with traces, of which a collector in another process gets all spans."""
+        off = await self.calls("traces off", 50)
+        async with collecting() as (endpoint, spans):
+            on = await self.calls("traces on", 50, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+        ratio = on.cpu_ms.median / off.cpu_ms.median
+        self.notes.append(("traces", f"{ratio:.3f} times the CPU of calls without; {spans[0]} spans"))
+
     # The table
 
     def table(self) -> str:
@@ -312,6 +321,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "pins": Bench.pins,
     "outage": Bench.outage,
     "tools": Bench.tools,
+    "traces": Bench.traces,
     "mute": Bench.mute,
     "records": Bench.records,
 }

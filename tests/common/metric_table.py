@@ -41,5 +41,6 @@ METRICS = {
     "task_failures": ("counter", ("process", "task"), "dispatcher worker"),
     "illegal_transitions": ("counter", ("process",), "dispatcher worker"),
     "log_lines_dropped": ("counter", ("process",), "dispatcher worker supervisor"),
+    "spans_dropped": ("counter", ("process",), "dispatcher worker"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }

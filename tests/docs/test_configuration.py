@@ -43,6 +43,7 @@ OTHERS = {
     "avr-core": {"PORT", "HTTP_PORT", "STS_URL"},
     # A variable of the image: the Python for which pip installs.
     "pip": {"PIP_PYTHON"},
+    "opentelemetry": {"OTEL_EXPORTER_OTLP_HEADERS"},
     # A variable of an example.
     "a tool": {"SHOP_URL"},
     # A misspelt name that the text mentions.

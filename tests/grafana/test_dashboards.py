@@ -20,7 +20,7 @@ WITHOUT_THRESHOLD = {
     "fleet": {"Calls", "Calls against capacity", "Calls by outcome", "Length of calls", "Processes"}
     | {"Calls pinned to each worker", "Calls given to another worker"}
     | {"Invalid messages of AVR Core", "Connections refused at the door", "Log lines dropped"}
-    | {"Call records", "Call records that wait", "Recordings"},
+    | {"Call records", "Call records that wait", "Recordings", "Spans dropped"},
     "conversation": {"Barge-ins", "Reconnects", "Turns and barge-ins", "Barge-ins for each turn", "Keys"}
     | {"Calls of tools", "Errors by code", "Calls that could not go on", "Waiting for an answer"}
     | {"Answers asked for again", "Answers given up", "Left of the Realtime API's limits"},

@@ -215,3 +215,11 @@ def test_network_load_balancer_keeps_calls_during_a_drain() -> None:
     assert int(attributes["deregistration_delay.timeout_seconds"]) == min(drain_seconds, 3600)
     assert annotations[f"{prefix}-healthcheck-path"] == "/livez", "/readyz fails while it drains"
     assert int(annotations[f"{prefix}-healthcheck-port"]) == 9090
+
+
+def test_dispatchers_reach_the_collector_of_traces() -> None:
+    values: Values = {"config": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://tempo.monitoring:14317"}}
+    assert "to" not in rule_for(14317, policy("dispatcher", values)["egress"])
+    without_port: Values = {"config": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://tempo.monitoring"}}
+    rule_for(4317, policy("dispatcher", without_port)["egress"])
+    assert not any(4317 in ports(rule) for rule in policy("dispatcher")["egress"])

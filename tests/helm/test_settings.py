@@ -222,3 +222,17 @@ def test_without_a_claim_nothing_is_recorded() -> None:
     release = render({})
     assert "RECORDINGS_DIR" not in release.variables("dispatcher")
     assert "recordings" not in {each["name"] for each in release.pod("dispatcher")["volumes"]}
+
+
+def test_variables_of_opentelemetry_reach_both_roles() -> None:
+    values: Values = {
+        "config": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://tempo:4317", "OTEL_TRACES_SAMPLER_ARG": 0.1},
+        "configFromSecrets": {"OTEL_EXPORTER_OTLP_HEADERS": {"name": "collector", "key": "headers"}},
+    }
+    for role in ("dispatcher", "worker"):
+        container = render(values).get("Deployment", role)["spec"]["template"]["spec"]["containers"][0]
+        given = {each["name"]: each for each in container["env"]}
+        assert given["OTEL_EXPORTER_OTLP_ENDPOINT"]["value"] == "http://tempo:4317"
+        assert given["OTEL_TRACES_SAMPLER_ARG"]["value"] == "0.1"
+        key = given["OTEL_EXPORTER_OTLP_HEADERS"]["valueFrom"]["secretKeyRef"]
+        assert key == {"name": "collector", "key": "headers"}

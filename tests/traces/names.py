@@ -30,6 +30,7 @@ FIELDS: Final[dict[str, str | None]] = {
     "Ended.end_reason": None,
     "Execute.command": "order",
     "Go.known_commands": "orders",
+    "Open.traceparent": None,
     "Open.collects": None,
     "Opened.collecting": None,
     "Order.end_reason": None,

@@ -90,6 +90,11 @@ class RealtimeConnection:
         """The API has read all messages that were sent before this time."""
         return float("-inf") if self._connection is None else self._connection.answered_seconds
 
+    @property
+    def received_seconds(self) -> float:
+        """Time of the last read from the socket."""
+        return float("-inf") if self._connection is None else self._connection.received_seconds
+
     async def open(self, url: str, headers: Mapping[str, str], api_key: str, *, proxies: Proxies = DIRECT) -> None:
         """Connect.
 

@@ -138,6 +138,10 @@ class Upstream:
 
     # The connection
 
+    def received_seconds(self, now_seconds: float) -> float:
+        """Return when the API's socket was read last; without a connection, `now_seconds`."""
+        return now_seconds if self._connection is None else self._connection.received_seconds
+
     def lost(self) -> None:
         """Forget a connection that is gone."""
         self._connection = None

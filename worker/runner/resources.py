@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from common.observe.metrics import WorkerMetrics
+from common.observe.tracing import NO_TRACER, Tracer
 from common.settings.secret_store import Secrets
 from common.settings.settings import Settings
 from worker.config.prices import Prices
@@ -24,6 +25,7 @@ class Resources:
     tools: ToolRegistry
     http: aiohttp.ClientSession
     limits: LimitsTable = field(default_factory=LimitsTable)
+    tracer: Tracer = NO_TRACER
 
     @property
     def settings(self) -> Settings:

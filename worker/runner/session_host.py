@@ -23,6 +23,7 @@ from worker.runner.early_inputs import EarlyInputs
 from worker.runner.preparation import Preparation
 from worker.runner.resources import Resources
 from worker.runner.session_figures import SessionFigures
+from worker.runner.session_trace import SessionTrace
 from worker.runner.usage_counter import UsageCounter
 from worker.runner.watchers import Send, Watchers
 from worker.session import actions
@@ -70,6 +71,7 @@ class SessionHost:
         checkpoint: the call's memory for the session, if there is one: the latest.
         early: inputs that wait for the session.
         tools: the tools that run.
+        trace: of the session; None: it is not traced.
         recoveries: faults of our own that this session, and earlier ones of the call on this worker, had.
     """
 
@@ -92,12 +94,15 @@ class SessionHost:
         keys = KeyRequests(self._collect, self._leave_collection)
         # A dispatcher that takes the call over gives it another epoch, and the session keeps its own.
         self._figures = SessionFigures(opening.epoch)
+        self.trace = SessionTrace.of(resources.tracer, opening)
         self.tools = RunningTools(
             opening.uuid,
             opening.metadata,
             resources.metrics,
             done=self._tool_done,
             ended=self._figures.tool_ended,
+            traceparent=opening.traceparent,
+            trace=self.trace,
             keys=keys,
         )
         self.recoveries = 0
@@ -175,6 +180,8 @@ class SessionHost:
             self._relay_out.frame(received_seconds)
         elif event["type"] == "session.created":
             event["lasts_seconds"] = _lasts_seconds(event)
+        elif self.trace is not None:
+            self.trace.happened(event, received_seconds)
         try:
             session.event(event, time.monotonic())
         except IllegalTransition as error:
@@ -239,8 +246,12 @@ class SessionHost:
         match action:
             case actions.ToUpstream(event):
                 self._upstream.send(event)
+                if self.trace is not None:
+                    self.trace.sent(event)
             case actions.Measurement():
                 self._usage.measured(action)
+                if self.trace is not None and action.seen is actions.Metric.TURN_LATENCY_SECONDS:
+                    self.trace.answered(action.value, self._upstream.received_seconds(time.monotonic()))
                 self._send_changed_figures()
             case actions.Happened(happened):
                 self._watchers.show(happened)
@@ -280,6 +291,8 @@ class SessionHost:
             self._figures.speaks(profile.model, profile.voice)
             config = self.preparation.config()
             self._upstream.prepare(profile)
+            if self.trace is not None:
+                self.trace.prepared(profile)
             limits = self._upstream.limits
             session = Session(self.opening, config, time.monotonic(), self.checkpoint, limits=limits)
         except Exception:
@@ -310,16 +323,21 @@ class SessionHost:
             self.send_figures()
 
     async def _connect(self, delay_seconds: float) -> None:
+        began_seconds = time.monotonic()
         try:
             repeat = await self._upstream.open(delay_seconds)
         except UpstreamError as error:
             failed = error
+            if self.trace is not None:
+                self.trace.connected(began_seconds, "connect_failed")
             self.handle(lambda session, now: session.connect_failed(failed, now))
         except Exception:
             # Nothing waits for this task, so a failure must end the call here.
             self._log.exception("connecting failed")
             self.handle(lambda session, _: session.stopped("internal error"))
         else:
+            if self.trace is not None:
+                self.trace.connected(began_seconds)
             self.handle(lambda session, now: session.connected(now, repeat=repeat))
 
     # Tools

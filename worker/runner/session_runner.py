@@ -363,6 +363,8 @@ class SessionRunner:
 
     def _close_session(self, outcome: wire.Outcome, reason: str) -> None:
         self._host.close()
+        if self._host.trace is not None:
+            self._host.trace.ended(outcome)
         metrics = self._resources.metrics
         seconds = time.monotonic() - self._started_seconds
         if outcome is wire.Outcome.COMPLETED:

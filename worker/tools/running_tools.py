@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
+from typing import Protocol as Interface
 
-from common.observe import metrics
+from common.observe import metrics, trace_context
 from common.observe.metrics import WorkerMetrics
 from common.observe.tool_outcome import ToolOutcome
 from worker.tools.key_requests import KeyRequests
@@ -16,6 +18,26 @@ from worker.tools.tool_set import ToolSet
 MAX_RUNNING_TOOLS = 16
 # Maximum number of latest outputs that are kept for a session whose memory does not hold them.
 MAX_KEPT_OUTPUTS = 16
+
+
+CANCELLED: Final = "cancelled"
+"""The outcome, in traces, of a tool whose call has ended."""
+
+
+class ToolSpan(Interface):
+    """The span of one call of a tool."""
+
+    traceparent: str
+
+    def ended(self, name: str, began_seconds: float, outcome: str) -> None:
+        """Note how the tool ended."""
+
+
+class ToolTrace(Interface):
+    """The trace of a call, in which tools are spans."""
+
+    def tool_began(self, call_id: str) -> ToolSpan:
+        """Begin the span of a tool."""
 
 
 class RunningTools:
@@ -35,6 +57,8 @@ class RunningTools:
         done: Callable[[str, str, bool], None],
         ended: Callable[[str, float, str], None],
         keys: KeyRequests,
+        traceparent: str = "",
+        trace: ToolTrace | None = None,
     ) -> None:
         """Begin without running tools.
 
@@ -45,6 +69,8 @@ class RunningTools:
             done: receives the model's call id, the tool's output, and whether the tool was interrupted.
             ended: receives the tool's name, its duration in seconds, and its outcome.
             keys: of the caller, for which tools may ask.
+            traceparent: of the call's first span, for tools whose own span is not traced; empty: there is none.
+            trace: makes the spans of tools; None: they are not traced.
         """
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._uuid = uuid
@@ -52,6 +78,8 @@ class RunningTools:
         self._measured = measured
         self._done = done
         self._on_end = ended
+        self._traceparent = traceparent
+        self._trace = trace
         self.keys = keys
         self._successor: RunningTools | None = None
         self._outputs: dict[str, tuple[str, bool]] = {}
@@ -94,11 +122,21 @@ class RunningTools:
 
     async def _run(self, tool_set: ToolSet, call_id: str, name: str, arguments: str) -> None:
         began = time.monotonic()
-        result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=self._metadata, keys=self.keys)
+        span = None if self._trace is None else self._trace.tool_began(call_id)
+        traceparent = self._traceparent if span is None else span.traceparent
+        metadata = {**self._metadata, trace_context.PARAMETER: traceparent} if traceparent else self._metadata
+        try:
+            result = await tool_set.run(name, arguments, uuid=self._uuid, metadata=metadata, keys=self.keys)
+        except asyncio.CancelledError:
+            if span is not None:
+                span.ended(name if name in tool_set.names else metrics.OTHER, began, CANCELLED)
+            raise
         # A name that the model made up must not become a label of the metric.
         known = metrics.OTHER if result.outcome is ToolOutcome.UNKNOWN_TOOL else name
         seconds = time.monotonic() - began
         self._measured.tool(known).ended(result.outcome.label, seconds)
+        if span is not None:
+            span.ended(known, began, result.outcome.label)
         self._holder._on_end(known, seconds, result.outcome.label)
         self._ended(call_id, result.output, lost=result.outcome is ToolOutcome.LOST)
 

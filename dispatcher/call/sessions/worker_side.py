@@ -99,6 +99,7 @@ class WorkerSide:
             delay_seconds=delay_seconds,
             waited_seconds=waited_seconds,
             filler=self._filler.is_on,
+            traceparent=self.identity.traceparent,
             collects=True,
         )
         self._out.actions.append(ToWorker(assignment, opening, counted=False))

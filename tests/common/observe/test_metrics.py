@@ -62,6 +62,7 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_audio_dropped_seconds_total[out]",
         "avr_sts_event_loop_lag_seconds_count[dispatcher]",
         "avr_sts_log_lines_dropped_total[dispatcher]",
+        "avr_sts_spans_dropped_total[dispatcher]",
         "avr_sts_illegal_transitions_total[dispatcher]",
         *(f"avr_sts_task_failures_total[dispatcher][{task}]" for task in LastingTask),
     }
@@ -85,6 +86,7 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_audio_dropped_seconds_total[out]",
         "avr_sts_event_loop_lag_seconds_count[worker]",
         "avr_sts_log_lines_dropped_total[worker]",
+        "avr_sts_spans_dropped_total[worker]",
         "avr_sts_illegal_transitions_total[worker]",
         *(f"avr_sts_task_failures_total[worker][{task}]" for task in LastingTask),
         # cached, direction, modality, model

@@ -263,6 +263,13 @@ class TestMetadata:
             assert "secret" not in str(protocol.metadata(path))
             assert protocol.token(path) in ("secret", "a")
 
+    @pytest.mark.parametrize("name", ["traceparent", "%74raceparent"])
+    def test_traceparent_is_never_part_of_the_metadata(self, name: str) -> None:
+        path = f"/?from=1&{name}=00-a-b-01&{name}=second"
+        assert protocol.metadata(path) == {"from": "1"}
+        assert protocol.traceparent(path) == "00-a-b-01"
+        assert protocol.traceparent("/?from=1") == ""
+
     @pytest.mark.parametrize("name", ["Token", "tokens", "a_token", "token2"])
     def test_names_similar_to_token_are_metadata(self, name: str) -> None:
         assert protocol.metadata(f"/?{name}=1") == {name: "1"}

@@ -26,7 +26,7 @@ def busy(record_id: str = "record-1", *, with_text: bool = True) -> CallFacts:
         wire.Figures(1, "gpt-realtime-2", "marin", (800,), (wire.ToolFigure("weather", 0.2, "completed"),))
     )
     facts.recording = (Segment("host-a", "one.wav", 0.0, 3.5),)
-    facts.trace_id = "trace-1"
+    facts.trace_id, facts.traceparent = "trace-1", "parent-1"
     return facts
 
 
@@ -76,7 +76,7 @@ def test_what_an_earlier_dispatcher_knew_is_added() -> None:
     later.recording = (Segment("host-b", "two.wav", 7.0, 1.0),)
     later.add_earlier(busy())
     assert later.record_id == "record-1"
-    assert later.trace_id == "trace-1"
+    assert (later.trace_id, later.traceparent) == ("trace-1", "parent-1")
     assert later.counts == Counts(turns=2, interruptions=1, keys=3, moves=1, recoveries=1)
     assert later.greeting_seconds == 0.612
     assert [each.text for each in later.said] == ["Hello.", "Hi.", "Still there?"]
@@ -105,3 +105,10 @@ def test_the_figures_of_many_sessions_are_bounded() -> None:
     for session in range(MAX_SESSIONS + 2):
         facts.session(wire.Figures(session))
     assert sorted(facts.figures) == list(range(2, MAX_SESSIONS + 2))
+
+
+def test_trace_is_kept_where_no_earlier_dispatcher_had_one() -> None:
+    later = CallFacts("record-2")
+    later.trace_id, later.traceparent = "trace-2", "parent-2"
+    later.add_earlier(CallFacts("record-1"))
+    assert (later.trace_id, later.traceparent) == ("trace-2", "parent-2")

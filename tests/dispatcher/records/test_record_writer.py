@@ -15,9 +15,12 @@ from dispatcher.call.actions import Measurement, Metric
 from dispatcher.records.call_record import CallRecord
 from dispatcher.records.facts import CallFacts
 from dispatcher.records.record_writer import RecordedCall, RecordWriter
+from dispatcher.runner.call_trace import CallTrace
 from tests.common.store.test_registry import publish, worker
 from tests.redis_process import RedisProcess
+from tests.spans import KeptSpans
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 GRACE_SECONDS = 20.0
 
 
@@ -39,12 +42,14 @@ class Writer:
     def __init__(self, registry: Registry, *, with_text: bool = False) -> None:
         self.now = 1000.0
         self.keeper = Keeper()
+        self.kept = KeptSpans()
         self.writer = RecordWriter(
             registry,
             with_text=with_text,
             keeper=self.keeper,
             clock=lambda: self.now,
             grace_seconds=GRACE_SECONDS,
+            tracer=self.kept,
         )
 
     def call(self, uuid: str, *, keys: int = 0) -> RecordedCall:
@@ -177,6 +182,22 @@ class TestLostCalls:
         writer.keeper.stored[0]()
         await writer.writer.keep_drafts([])
         assert await registry.draft("call-1") is None
+
+    async def test_span_of_the_lost_call_ends_its_trace(self, registry: Registry) -> None:
+        first = Writer(registry)
+        call = first.call("call-1")
+        trace = CallTrace(first.kept, "call-1", TRACEPARENT)
+        call.facts.trace_id, call.facts.traceparent = trace.context.trace_id, TRACEPARENT
+        await first.writer.keep_drafts([call, first.call("call-2")])
+        writer = Writer(registry)
+        await writer.look()
+        assert len(await writer.look(after_seconds=GRACE_SECONDS)) == 2
+        (span,) = writer.kept.spans
+        assert (span.context, span.parent) == (trace.context, trace.parent), (
+            "the span that the dispatcher had begun"
+        )
+        assert (span.name, span.error) == ("call", "lost")
+        assert 4e9 < span.ended_ns - span.began_ns < 30e9
 
     async def test_one_dispatcher_alone_writes_it(self, registry: Registry) -> None:
         await self.lose(registry)

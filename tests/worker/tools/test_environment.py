@@ -42,5 +42,14 @@ def test_granted_variable_is_kept_in_any_case() -> None:
     assert environment.withheld == ("STS_TOKEN",)
 
 
+def test_keys_of_collectors_are_withheld_from_tools() -> None:
+    address, name = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"
+    headers = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+    environment = ToolEnvironment.of(dict.fromkeys((address, name, *headers), "x"))
+    assert sorted(environment.variables) == [address, name]
+    assert environment.withheld == headers
+    assert ToolEnvironment.of({headers[0]: "x"}, granted=[headers[0]]).withheld == ()
+
+
 def test_repr_shows_no_values() -> None:
     assert "secret" not in repr(ToolEnvironment.of({"MY_TOKEN": "secret", "STS_TOKEN": "secret"}))

@@ -36,16 +36,41 @@ class Gated:
         return f"of {uuid}"
 
 
+class Run:
+    """The span of one call of a tool."""
+
+    def __init__(self, call_id: str) -> None:
+        self.traceparent = f"span of {call_id}"
+        self.end: tuple[str, str] | None = None
+
+    def ended(self, name: str, began_seconds: float, outcome: str) -> None:
+        assert self.end is None, "a span ends once"
+        self.end = (name, outcome)
+
+
+class Trace:
+    """The spans of tools."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+
+    def tool_began(self, call_id: str) -> Run:
+        self.runs.append(Run(call_id))
+        return self.runs[-1]
+
+
 class Session:
     """The running tools of one session, and their outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, traceparent: str = "", trace: Trace | None = None) -> None:
         self.outputs: list[tuple[str, str, bool]] = []
         self.ended: list[tuple[str, str]] = []
         self.tools = RunningTools(
             *("call", {"from": "100"}, metrics.worker()),
             done=lambda *output: self.outputs.append(output),
             ended=lambda name, _, outcome: self.ended.append((name, outcome)),
+            traceparent=traceparent,
+            trace=trace,
             keys=KeyRequests(lambda *_: False, lambda _: None),
         )
 
@@ -69,6 +94,34 @@ async def test_finished_tool_is_not_listed_as_running(gated: Gated, tool_set: To
     assert session.outputs == [("call_1", "of call", False)]
     assert not session.tools.tasks
     assert gated.metadata == {"from": "100"}
+
+
+async def test_traced_tool_gets_the_context_of_its_span(gated: Gated, tool_set: ToolSet) -> None:
+    trace = Trace()
+    session = Session("of the call", trace)
+    session.tools.start(tool_set, "call_1", "gated", "{}")
+    session.tools.start(tool_set, "call_2", "Anna", "{}")
+    gated.gate.set()
+    await eventually(lambda: len(session.outputs) == 2)
+    assert gated.metadata == {"from": "100", "traceparent": "span of call_1"}
+    assert [run.end for run in trace.runs] == [("gated", "completed"), ("other", "refused")]
+
+
+async def test_tool_of_an_untraced_session_gets_the_call_s_context(gated: Gated, tool_set: ToolSet) -> None:
+    session = Session("of the call")
+    gated.gate.set()
+    session.tools.start(tool_set, "call_1", "gated", "{}")
+    await eventually(lambda: session.outputs)
+    assert gated.metadata == {"from": "100", "traceparent": "of the call"}
+
+
+async def test_span_of_a_cancelled_tool_ends(gated: Gated, tool_set: ToolSet) -> None:
+    trace = Trace()
+    session = Session(trace=trace)
+    session.tools.start(tool_set, "call_1", "gated", "{}")
+    await eventually(lambda: gated.metadata)
+    session.tools.cancel()
+    await eventually(lambda: trace.runs[0].end == ("gated", "cancelled"))
 
 
 async def test_tool_over_the_limit_is_not_run(gated: Gated, tool_set: ToolSet) -> None:
