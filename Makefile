@@ -28,8 +28,8 @@ endif
 # the tests compile all modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
-# Number of test processes: two for each of the two cores of CI, because tests wait more than they compute.
-TEST_PROCESSES ?= 4
+# Number of test processes: CI has two cores, and tests wait more than they compute.
+TEST_PROCESSES ?= 5
 # Files or folders of tests for `make test`; empty: all.
 TESTS ?=
 
