@@ -188,7 +188,10 @@ class TestLostCalls:
         call = first.call("call-1")
         trace = CallTrace(first.kept, "call-1", TRACEPARENT)
         call.facts.trace_id, call.facts.traceparent = trace.context.trace_id, TRACEPARENT
+        await pin(registry, "call-1", "call-2")
         await first.writer.keep_drafts([call, first.call("call-2")])
+        for uuid in ("call-1", "call-2"):
+            await registry.unpin(uuid, epoch=1)
         writer = Writer(registry)
         await writer.look()
         assert len(await writer.look(after_seconds=GRACE_SECONDS)) == 2
