@@ -37,6 +37,9 @@ from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 # State of a call from its pin until its dispatcher publishes another state.
 CONNECTING = "connecting"
 
+# Begins the name of a claim to write the record of a call.
+RECORD_CLAIM = "record:"
+
 # Stands for the dispatcher of a call whose dispatcher is gone.
 NOBODY = ""
 
@@ -296,10 +299,10 @@ class Registry:
         return draft
 
     async def drop_drafts(self, uuids: Collection[str]) -> None:
-        """Drop the drafts of calls that have records now."""
+        """Drop the drafts of calls that have records now, and the claims to write these records."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for uuid in uuids:
-                pipeline.delete(f"{KEY_PREFIX}draft:{uuid}")
+                pipeline.delete(f"{KEY_PREFIX}draft:{uuid}", f"{KEY_PREFIX}claim:{RECORD_CLAIM}{uuid}")
             pipeline.zrem(f"{KEY_PREFIX}drafts", *uuids)
             await self._bounded(pipeline.execute)
 

@@ -16,7 +16,7 @@ from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
 from common.observe.redaction import redact
 from common.observe.tracing import NO_TRACER, Tracer
-from common.store.registry import Registry
+from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.records import lost_trace
 from dispatcher.records.builder import LOST, End, build
 from dispatcher.records.call_record import CallRecord
@@ -197,7 +197,7 @@ class RecordWriter:
         }
         lost = [uuid for uuid, since in self._missing.items() if now - since >= self._grace_seconds]
         for uuid in lost:
-            if await self._registry.claim(f"record:{uuid}", seconds=CLAIM_SECONDS):
+            if await self._registry.claim(f"{RECORD_CLAIM}{uuid}", seconds=CLAIM_SECONDS):
                 await self._write_lost(uuid, without_holder[uuid])
                 del self._missing[uuid]
 

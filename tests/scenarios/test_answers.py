@@ -223,7 +223,7 @@ async def test_failures_in_a_row_are_each_repeated(service: ScriptedService) -> 
 async def test_caller_who_speaks_cancels_the_pending_repeat(service: ScriptedService) -> None:
     line, response, before = await begin(service, "turn")
     response.failed("server_error")
-    speech = line.session.start_speech()
+    speech = line.start_speech()
     await stays_quiet(line, before)
     line.session.end_speech(speech, "Are you there?")
     line.session.reply(900, "I am.")
@@ -570,7 +570,7 @@ async def test_keys_are_answered_in_speech_without_end(service: ScriptedService)
 @side_by_side
 async def test_say_in_speech_follows_the_answer(service: ScriptedService) -> None:
     line = await service.call()
-    speech = line.session.start_speech()
+    speech = line.start_speech()
     await line.say("This call is recorded.")
     await line.passes(0.3)
     assert len(line.session.requests) == 1

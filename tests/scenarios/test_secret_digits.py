@@ -102,7 +102,8 @@ class Service:
                 stereo = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
             return stereo[::2].tobytes()
 
-        await eventually(lambda: len(caller()) >= segment["seconds"] * 16_000, PATIENCE_SECONDS)
+        # The record's length is rounded to a millisecond.
+        await eventually(lambda: len(caller()) >= (segment["seconds"] - 0.001) * 16_000, PATIENCE_SECONDS)
         return record, caller()
 
     async def is_clean(self, *parts: str) -> None:

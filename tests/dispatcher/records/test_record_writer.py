@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
-from common.store.registry import Registry
+from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.call.actions import Measurement, Metric
 from dispatcher.records.call_record import CallRecord
 from dispatcher.records.facts import CallFacts
@@ -182,6 +182,7 @@ class TestLostCalls:
         writer.keeper.stored[0]()
         await writer.writer.keep_drafts([])
         assert await registry.draft("call-1") is None
+        assert await registry.claim(f"{RECORD_CLAIM}call-1", seconds=60), "nothing of it is left in Redis"
 
     async def test_span_of_the_lost_call_ends_its_trace(self, registry: Registry) -> None:
         first = Writer(registry)
