@@ -82,3 +82,10 @@ def test_the_same_record_has_the_same_bytes() -> None:
 def test_a_clock_that_went_back_gives_no_negative_length() -> None:
     end = End("completed", EndReason.CALLER_HUNG_UP, "", 1_000.0, 999.0)
     assert build("call-1", {}, [], CallFacts("r"), end).seconds == 0
+
+
+def test_tokens_of_another_shape_are_left_out() -> None:
+    """A worker of a later release may count in another way."""
+    facts = CallFacts("r")
+    facts.session(wire.Figures(1, tokens={"m": {"input_audio": 1, "detail": {"of": "it"}}, "all": 7}))
+    assert record(facts).tokens == {"m": {"input_audio": 1}}
