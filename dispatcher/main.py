@@ -117,7 +117,7 @@ async def run(settings: Settings, process: Process) -> int:
     await dispatcher.stop()
     # 3. Deliver the last calls' records, or leave them to other dispatchers.
     await records.stop(process.stopping)
-    await dispatcher.drop_drafts()
+    await dispatcher.keep_drafts()
     # 4. End the probes and metrics last, so that monitoring sees the drain until its end.
     for task in (ready, *renewing):
         task.cancel()

@@ -262,7 +262,7 @@ class Dispatcher:
             self._socket.close()
         # 2. End the calls, and wait for their connections and pins.
         if self._leaves_calls:
-            await self._keep_drafts()
+            await self.keep_drafts()
         runners = list(self._runners)
         caller_connections = [
             runner.caller_connection for runner in runners if runner.caller_connection is not None
@@ -292,9 +292,17 @@ class Dispatcher:
         # 4. The links, with the CLOSE records of the calls in front.
         await self.links.close()
 
-    async def drop_drafts(self) -> None:
-        """Drop the drafts of ended calls whose records are stored: the last step of a process that ends."""
-        await self._keep_drafts()
+    async def keep_drafts(self) -> None:
+        """Bring the drafts of call records in Redis up to date, because this process may die.
+
+        The drafts of ended calls go when their records are stored, so this is also the last step of a process.
+        """
+        if self.placement.redis_is_away:
+            return
+        with contextlib.suppress(RegistryUnavailable):  # the next renewal finds out, too
+            # Redis refuses the draft of a call that is not pinned.
+            held = [runner for runner in self._runners if runner.call.is_held]
+            await self.records.keep_drafts([runner.record.recorded for runner in held])
 
     async def holder(self, uuid: str) -> CallCommands:
         """Return the commands of the worker that holds a call, whichever dispatcher has its caller.
@@ -456,9 +464,9 @@ class Dispatcher:
                 runner.hang_up()
 
     async def _renew_once(self) -> None:
-        holders = {runner.uuid: runner for runner in self._runners if runner.lease() is not None}
-        leases = [lease for runner in holders.values() if (lease := runner.lease()) is not None]
-        renewal = await self.placement.renew(leases)
+        leases = {runner: lease for runner in self._runners if (lease := runner.lease()) is not None}
+        holders = {runner.uuid: runner for runner in leases}
+        renewal = await self.placement.renew([leases[runner] for runner in holders.values()])
         for uuid, runner in holders.items():
             # Use the runner of the renewal, because a newer connection may have replaced it in the table.
             if uuid in renewal.superseded and not await self._outranks(runner):
@@ -468,18 +476,12 @@ class Dispatcher:
         await self._hang_up_asked()
         for uuid in renewal.missing:
             holders[uuid].call.memory.copy_lost()
+            holders[uuid].record.facts.is_changed = True
         self._keep_links()
         if not self.placement.redis_is_away:
             await self._previous_release.look()
         await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
-        await self._keep_drafts()
-
-    async def _keep_drafts(self) -> None:
-        """Have Redis know what the records of the calls will say, as this process may die."""
-        if self.placement.redis_is_away:
-            return
-        with contextlib.suppress(RegistryUnavailable):  # the next renewal finds out, too
-            await self.records.keep_drafts([runner.record.recorded for runner in self._by_uuid.values()])
+        await self.keep_drafts()
 
     async def _look_for_lost_calls(self) -> None:
         await asyncio.sleep(random.uniform(0.8, 1.2) * LOST_CALLS_INTERVAL_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from common.link import wire
@@ -89,3 +90,32 @@ class TestSecondDispatcher:
                     await second.nothing_is_left()
         (record,) = records(lines)
         assert (record["keys"], record["ending"]) == (2, "completed")
+
+
+class TestDraft:
+    async def test_a_call_that_waited_for_a_worker_has_a_draft(self, redis_url: str) -> None:
+        async with Rig(redis_url) as rig:
+            await rig.publish("w-0", "127.0.0.1:9")  # no process answers there
+            core = await rig.call()
+            await eventually(lambda: rig.state() == "placing", PATIENCE_SECONDS)
+            await rig.dispatcher._renew_once()
+            await rig.worker("w-1")
+            await eventually(lambda: rig.state() == "live", PATIENCE_SECONDS)
+            await eventually(lambda: rig.registry.draft("call"), PATIENCE_SECONDS)
+            await core.hang_up()
+            await rig.nothing_is_left()
+
+    async def test_a_draft_that_redis_lost_is_written_again(self, redis_url: str) -> None:
+        async with Rig(redis_url) as rig:
+            worker = await rig.worker()
+            core = await rig.live()
+            (await worker.only_link()).send(wire.Profile({"model": "m"}, {}), 1)
+            await eventually(lambda: rig.registry.draft("call"), PATIENCE_SECONDS)
+            await eventually(lambda: rig.registry.recall("call"), PATIENCE_SECONDS)
+            await rig.dispatcher._renew_once()
+            async with Redis.from_url(redis_url) as client:
+                await client.flushdb()
+            await rig.publish("w-1", worker.address)
+            await eventually(lambda: rig.registry.draft("call"), PATIENCE_SECONDS)
+            await core.hang_up()
+            await rig.nothing_is_left()
