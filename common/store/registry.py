@@ -312,12 +312,14 @@ class Registry:
         One command looks at no more than some hundred calls, so that Redis is free for others in between.
         """
         found: dict[str, float] = {}
+        # A lease that ends during the scan counts in the next one.
+        seconds, microseconds = await self._bounded(self._redis.time)
+        now_ms = seconds * 1000 + microseconds // 1000
         cursor = 0
         while True:
             cursor, drafts = await self._bounded(self._redis.zscan, f"{KEY_PREFIX}drafts", cursor, count=_SCANNED)
             if drafts:
                 ends = await self._bounded(self._redis.zmscore, f"{KEY_PREFIX}calls", [uuid for uuid, _ in drafts])
-                now_ms = await self._clock_ms()
                 found |= {
                     uuid: written_ms / 1000
                     for (uuid, written_ms), end_ms in zip(drafts, ends, strict=True)
@@ -325,10 +327,6 @@ class Registry:
                 }
             if not cursor:
                 return found
-
-    async def _clock_ms(self) -> int:
-        seconds, microseconds = await self._bounded(self._redis.time)
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def ask_to_hang_up(self, uuid: str) -> None:
         """Ask the dispatcher that holds a call to hang it up; each renewal looks for such requests."""

@@ -34,6 +34,7 @@ class CallFacts:
         trace_id: of the call's trace; None: there is none.
         traceparent: with which the call came; empty: there was none.
         is_changed: the copy in Redis is out of date.
+        has_text: what is said is part of the record.
     """
 
     def __init__(self, record_id: str, *, with_text: bool = False) -> None:
@@ -53,13 +54,8 @@ class CallFacts:
         self.said: list[Said] = []
         self.said_left_out = 0
         self.figures: dict[int, wire.Figures] = {}
-        self._with_text = with_text
+        self.has_text = with_text
         self._said_chars = 0
-
-    @property
-    def has_text(self) -> bool:
-        """Whether what is said is part of the record."""
-        return self._with_text
 
     def measured(self, measurement: Measurement) -> None:
         """Take note of what the call measures."""
@@ -79,7 +75,7 @@ class CallFacts:
         self.is_changed = True
         if role == "user":
             self.counts.turns += 1
-        if not self._with_text:
+        if not self.has_text:
             return
         if len(self.said) >= MAX_SAID or self._said_chars + len(text) > MAX_SAID_CHARS:
             self.said_left_out += 1
@@ -89,6 +85,8 @@ class CallFacts:
 
     def recorded(self, segments: tuple[Segment, ...]) -> None:
         """Take the files of the recording; a file that is known gets longer."""
+        if not segments:
+            return
         known = {(each.host, each.file) for each in self.recording}
         self.is_changed |= not known.issuperset((each.host, each.file) for each in segments)
         self.recording = joined(self.recording, segments)

@@ -6,10 +6,9 @@ import time
 import uuid as uuids
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from typing import Protocol as Interface
 
-import orjson
 import structlog
 
 from common.errors import RegistryUnavailable
@@ -20,6 +19,7 @@ from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.records import lost_trace
 from dispatcher.records.builder import LOST, End, build
 from dispatcher.records.call_record import CallRecord
+from dispatcher.records.draft import Draft
 from dispatcher.records.facts import CallFacts
 from dispatcher.records.record_log import log_fields
 from dispatcher.records.record_taker import NO_RECORDS
@@ -76,14 +76,8 @@ class RecordedCall:
         return time.time() - (time.monotonic() - self.began_seconds)
 
     def draft(self) -> str:
-        """Return what another dispatcher needs to go on with the record, as JSON."""
-        written = {
-            "uuid": self.uuid,
-            "metadata": self.metadata,
-            "started_at": round(self.started_at(), 3),
-            "facts": self.facts.as_json(),
-        }
-        return orjson.dumps(written).decode()
+        """Return the draft of the record, as JSON."""
+        return Draft(self.uuid, self.metadata, self.started_at(), self.facts).encoded()
 
 
 class RecordWriter:
@@ -131,13 +125,12 @@ class RecordWriter:
     async def recall(self, uuid: str, facts: CallFacts) -> None:
         """Add what an earlier dispatcher of the call knew, if Redis has it."""
         try:
-            written = await self._registry.draft(uuid)
+            earlier = await self._draft(uuid)
         except RegistryUnavailable:
             return
-        earlier = _read(written, with_text=self._with_text)
         # This dispatcher's own draft may be there already.
-        if earlier is not None and earlier[1].record_id != facts.record_id:
-            facts.add_earlier(earlier[1])
+        if earlier is not None and earlier.facts.record_id != facts.record_id:
+            facts.add_earlier(earlier.facts)
 
     def ended(self, call: RecordedCall, ending: str, reason: EndReason, text: str) -> None:
         """Write the record of a call that has ended here."""
@@ -158,14 +151,16 @@ class RecordWriter:
             self._recorded -= dropped
         drafts: dict[str, str] = {}
         written: list[RecordedCall] = []
+        chars = 0
         for call in calls:
             if not call.facts.is_changed:
                 continue
             drafts[call.uuid] = call.draft()
             written.append(call)
-            if sum(map(len, drafts.values())) >= MAX_WRITTEN_CHARS:
+            chars += len(drafts[call.uuid])
+            if chars >= MAX_WRITTEN_CHARS:
                 await self._keep(drafts, written)
-                drafts, written = {}, []
+                drafts, written, chars = {}, [], 0
         if drafts:
             await self._keep(drafts, written)
 
@@ -202,31 +197,27 @@ class RecordWriter:
                 del self._missing[uuid]
 
     async def _write_lost(self, uuid: str, last_seen_at: float) -> None:
-        draft = _read(await self._registry.draft(uuid), with_text=self._with_text)
-        if draft is not None:
-            written, facts = draft
-            message = "its dispatcher died, and the caller did not come back"
-            end = End(LOST, EndReason.LOST, message, written["started_at"], last_seen_at)
-            self._recorded.add(uuid)
-            lost_trace.end_call(self._tracer, uuid, facts, end)
-            self._write(build(uuid, written["metadata"], self._fields, facts, end))
-        else:
+        draft = await self._draft(uuid)
+        if draft is None:
             await self._registry.drop_drafts([uuid])
+            return
+        message = "its dispatcher died, and the caller did not come back"
+        end = End(LOST, EndReason.LOST, message, draft.started_at, last_seen_at)
+        self._recorded.add(uuid)
+        lost_trace.end_call(self._tracer, uuid, draft.facts, end)
+        self._write(build(uuid, draft.metadata, self._fields, draft.facts, end))
+
+    async def _draft(self, uuid: str) -> Draft | None:
+        """Return the draft of a call's record; None if there is none, or it cannot be read."""
+        written = await self._registry.draft(uuid)
+        if written is None:
+            return None
+        try:
+            return Draft.read(uuid, written, with_text=self._with_text)
+        except ValueError as error:
+            log.error("draft of a call record cannot be read", uuid=uuid, reason=type(error).__name__)
+            return None
 
     def _write(self, record: CallRecord) -> None:
         log.info("call record", **log_fields(record), uuid=record.uuid)
         self._keeper.ended(record, lambda: self._undropped.add(record.uuid))
-
-
-def _read(written: str | None, *, with_text: bool) -> tuple[dict[str, Any], CallFacts] | None:
-    """Return a draft and the facts in it; None where there is none, or it cannot be read."""
-    if written is None:
-        return None
-    try:
-        draft = orjson.loads(written)
-        metadata, started_at = draft["metadata"], float(draft["started_at"])
-        facts = CallFacts.from_json(draft["facts"], with_text=with_text)
-    except (ValueError, KeyError, TypeError) as error:
-        log.error("draft of a call record cannot be read", reason=type(error).__name__)
-        return None
-    return {"metadata": metadata if isinstance(metadata, dict) else {}, "started_at": started_at}, facts

@@ -267,11 +267,11 @@ class CallRunner:
         self, assignment: Assignment, kind: int, payload: memoryview, received_seconds: float
     ) -> None:
         """Handle a record of a worker of the call."""
-        if kind == wire.Kind.FIGURES:
-            self.record.figures(payload)
-            return
         if kind == wire.Kind.REPLY_AUDIO:
             self._relay_out.frame(received_seconds)
+        elif kind == wire.Kind.FIGURES:
+            self.record.figures(payload)
+            return
         asked = assignment.state is AssignmentState.OPENING
         try:
             self.call.record(assignment, kind, payload, time.monotonic())

@@ -22,6 +22,7 @@ class RecordSide:
 
     Attributes:
         facts: what is known of the call.
+        is_recorded: the call will have a record: it has begun, and is not another connection's.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class RecordSide:
         self._records = records
         self._call = call
         self._segments = segments
-        self._is_recorded = False
+        self.is_recorded = False
         self._was_placed = False
         self._recalling: asyncio.Task[None] | None = None
         self._tracer = tracer
@@ -59,14 +60,9 @@ class RecordSide:
         self.facts.recorded(self._segments())
         return RecordedCall(identity.uuid, identity.metadata, identity.began_seconds, self.facts)
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the call will have a record: it has begun, and is not another connection's."""
-        return self._is_recorded
-
     def began(self) -> None:
         """Note that this is a call, and begin or continue its trace."""
-        self._is_recorded = True
+        self.is_recorded = True
         if self._tracer.is_on:
             self._trace = CallTrace(self._tracer, self._call.uuid, self._traceparent)
             self.facts.traceparent = "" if self._trace.parent is None else self._traceparent
