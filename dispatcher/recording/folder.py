@@ -180,8 +180,8 @@ class RecordingFolder:
             now: the wall clock, in seconds since the epoch.
         """
         now = time.time() if now is None else now
-        with self._sweeping() as is_mine:
-            return self._sweep(now) if is_mine else Swept()
+        with self._locked(LOCK_NAME, os.O_CREAT) as lock:
+            return Swept() if lock is None else self._sweep(now)
 
     def _sweep(self, now: float) -> Swept:
         expired = crowded_out = repaired = 0
@@ -227,10 +227,10 @@ class RecordingFolder:
                     path.unlink()
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[int | None]:
-        """Open a recording and lock it; None if it is gone, or if another process writes it."""
+    def _locked(self, name: str, flags: int = os.O_NOFOLLOW) -> Iterator[int | None]:
+        """Open a file of the folder, and lock it; None if it is not there, or another process has the lock."""
         try:
-            descriptor = os.open(self.path / name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(self.path / name, os.O_RDWR | os.O_CLOEXEC | flags, wav_file.MODE)
         except OSError:
             yield None
             return
@@ -240,22 +240,6 @@ class RecordingFolder:
             yield None
         else:
             yield descriptor
-        finally:
-            os.close(descriptor)
-
-    @contextlib.contextmanager
-    def _sweeping(self) -> Iterator[bool]:
-        try:
-            descriptor = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, wav_file.MODE)
-        except OSError:
-            yield False
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
         finally:
             os.close(descriptor)
 
