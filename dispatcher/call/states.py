@@ -20,7 +20,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from common.errors import IllegalTransition, LinkProtocolError
+from common.errors import LinkProtocolError
+from common.transitions import checked
 
 
 class State(StrEnum):
@@ -88,8 +89,6 @@ def transition(state: State, event: Event) -> State:
         IllegalTransition: the event must not happen in this state, so this service has a fault.
     """
     following = TRANSITIONS[state].get(event)
-    if following is not None:
-        return following
-    if event in _OF_WORKERS:
+    if following is None and event in _OF_WORKERS:
         raise LinkProtocolError(f"{event} in state {state}")
-    raise IllegalTransition("call", state.value, event.value)
+    return checked("call", state, event, following)

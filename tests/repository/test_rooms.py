@@ -27,6 +27,7 @@ LONGER_FILES: dict[str, str] = {}
 # From the lowest room to the highest one: a room imports rooms above it in this table.
 ROOMS_OF_COMMON = {
     "common.errors": set[str](),
+    "common.transitions": {"common.errors"},
     "common.audio": {"common.errors"},
     "common.observe": {"common.errors"},
     "common.net": {"common.errors", "common.observe"},

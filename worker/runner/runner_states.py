@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from common.errors import IllegalTransition
+from common.transitions import checked
 
 
 class RunnerState(Enum):
@@ -55,10 +55,7 @@ def next_runner_state(state: RunnerState, event: RunnerEvent) -> RunnerState:
     Raises:
         IllegalTransition: the table has no such transition.
     """
-    following = RUNNER_TRANSITIONS.get((state, event))
-    if following is None:
-        raise IllegalTransition("session runner", state.value, event.value)
-    return following
+    return checked("session runner", state, event, RUNNER_TRANSITIONS.get((state, event)))
 
 
 class AttachmentState(Enum):

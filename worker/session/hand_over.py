@@ -11,9 +11,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from common.errors import IllegalTransition
 from common.link import wire
 from common.link.wire import Reason
+from common.transitions import checked
 from worker.session.lifecycle import Lifecycle
 from worker.session.parts import SessionParts
 from worker.session.states import State
@@ -129,7 +129,4 @@ class HandOver:
         self._parts.out.record(wire.Move(reason, max(0.0, seconds)))
 
     def _advance(self, event: HandOverEvent) -> None:
-        following = HAND_OVER_TRANSITIONS.get((self.state, event))
-        if following is None:
-            raise IllegalTransition("hand-over", self.state.value, event.value)
-        self.state = following
+        self.state = checked("hand-over", self.state, event, HAND_OVER_TRANSITIONS.get((self.state, event)))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from common.errors import IllegalTransition
+from common.transitions import checked
 
 
 class State(Enum):
@@ -66,7 +66,4 @@ def next_state(state: State, event: SessionEvent) -> State:
     Raises:
         IllegalTransition: the table has no such transition.
     """
-    following = TRANSITIONS.get((state, event))
-    if following is None:
-        raise IllegalTransition("session", state.value, event.value)
-    return following
+    return checked("session", state, event, TRANSITIONS.get((state, event)))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from common.errors import IllegalTransition
+from common.transitions import checked
 
 # Sound of the last key may come so much later than the key, because AVR Core sends the two in separate messages.
 TAIL_SECONDS: Final = 0.5
@@ -211,9 +211,7 @@ class CallerMute:
         self._awaits_session = awaits_session
 
     def _enter(self, event: MuteEvent, since_seconds: float) -> None:
-        following = TRANSITIONS[self.state].get(event)
-        if following is None:
-            raise IllegalTransition("caller mute", self.state.value, event.value)
+        following = checked("caller mute", self.state, event, TRANSITIONS[self.state].get(event))
         was_on, self.state = self.is_on, following
         if self._changed is not None and was_on is not self.is_on:
             self._changed(self.is_on, since_seconds)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from common.errors import IllegalTransition
 from common.link import wire
 from common.link.wire import Kind, Reason, Refusal
+from common.transitions import checked
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import LeaveChannel, Place, Purpose
 from dispatcher.call.assignment import Assignment, AssignmentState
@@ -226,10 +226,7 @@ class HandOver:
         self.resting = None
 
     def _enter(self, event: HandOverEvent) -> None:
-        following = TRANSITIONS[self.state].get(event)
-        if following is None:
-            raise IllegalTransition("hand-over", self.state.value, event.value)
-        self.state = following
+        self.state = checked("hand-over", self.state, event, TRANSITIONS[self.state].get(event))
 
     def _place(self, move: _Move) -> None:
         move.next_try_seconds = float("inf")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from common.errors import IllegalTransition
+from common.transitions import checked
 from worker.session.caller.digits import END_KEY
 from worker.tools.entries import Entry, EntryEnding, KeyRequest
 
@@ -155,16 +155,13 @@ class SecretEntry:
 
     def end(self, ending: EntryEnding, message: str = "") -> Entry:
         """End the entry; only the endings of an entry that was asked for have its keys."""
-        following = ENTRY_TRANSITIONS.get((self.state, EntryEvent.ENDED))
-        if following is None:
-            raise IllegalTransition("secret entry", self.state.value, EntryEvent.ENDED.value)
-        self.state = following
+        self._advance(EntryEvent.ENDED)
         digits, self._digits = self._digits, ""
         return Entry(ending, "" if ending is EntryEnding.LOST else digits, message)
 
+    def _advance(self, event: EntryEvent) -> None:
+        self.state = checked("secret entry", self.state, event, ENTRY_TRANSITIONS.get((self.state, event)))
+
     def _enter(self, event: EntryEvent, seconds: float, now_seconds: float) -> None:
-        following = ENTRY_TRANSITIONS.get((self.state, event))
-        if following is None:
-            raise IllegalTransition("secret entry", self.state.value, event.value)
-        self.state = following
+        self._advance(event)
         self._until_seconds = now_seconds + seconds
