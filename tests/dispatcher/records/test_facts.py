@@ -112,3 +112,29 @@ def test_trace_is_kept_where_no_earlier_dispatcher_had_one() -> None:
     later.trace_id, later.traceparent = "trace-2", "parent-2"
     later.add_earlier(CallFacts("record-1"))
     assert (later.trace_id, later.traceparent) == ("trace-2", "parent-2")
+
+
+def test_a_recording_of_nothing_changes_nothing() -> None:
+    facts = CallFacts("r")
+    facts.is_changed = False
+    facts.recorded(())
+    assert (facts.recording, facts.is_changed) == ((), False)
+
+
+def test_only_a_new_file_of_the_recording_is_a_change() -> None:
+    facts = CallFacts("r")
+    facts.is_changed = False
+    facts.recorded((Segment("host-a", "one.wav", 0.0, 1.0),))
+    assert facts.is_changed
+    facts.is_changed = False
+    facts.recorded((Segment("host-a", "one.wav", 0.0, 2.0),))
+    assert (facts.recording, facts.is_changed) == ((Segment("host-a", "one.wav", 0.0, 2.0),), False)
+    facts.recorded((Segment("host-a", "one.wav", 0.0, 2.0), Segment("host-a", "two.wav", 3.0, 1.0)))
+    assert ([each.file for each in facts.recording], facts.is_changed) == (["one.wav", "two.wav"], True)
+
+
+def test_what_the_record_does_not_name_is_not_counted() -> None:
+    facts = CallFacts("r")
+    before = facts.counts.plus(Counts())
+    facts.measured(Measurement(Metric.BAD_INPUT))
+    assert facts.counts == before
