@@ -302,8 +302,8 @@ def test_the_answer_is_the_librarys_own(start: Callable[..., Speaker], tmp_path:
     asked = start("dispatcher-0")
     asked.tell("metrics.dispatcher().redis_up.set(1)")
     library = (
-        "sorted(metrics.prometheus_client.generate_latest(metrics.multiprocess.MultiProcessCollector("
-        f"metrics.CollectorRegistry(), {str(tmp_path)!r})).decode().splitlines())"
+        "sorted(metrics.series.prometheus_client.generate_latest(metrics.series.multiprocess.MultiProcessCollector("
+        f"metrics.series.CollectorRegistry(), {str(tmp_path)!r})).decode().splitlines())"
     )
     ours = "sorted(metrics.render()[0].decode().splitlines())"
     for life in range(3):

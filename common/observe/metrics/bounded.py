@@ -1,0 +1,80 @@
+"""Metrics with a label whose values another party chooses: a model, a tool, an error code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from common.observe import redaction
+from common.observe.metrics.series import counter, former_values
+
+MAX_LABEL_VALUES: Final = 40
+"""Maximum number of values of a label that another party chooses (a model, a tool); others count as `other`."""
+
+OTHER: Final = "other"
+"""The label value for all values that have no series of their own."""
+
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
+_NUMBER_DIGITS: Final = 7
+"""A value with this many digits may be a telephone number. The digits of a model's date do not count."""
+
+T = TypeVar("T")
+
+
+class Bounded(Generic[T]):
+    """The objects for the values of a label that another party chooses; only a bounded number of values has one.
+
+    Values of earlier processes of the slot count, because their series stay in the slot's file.
+    """
+
+    def __init__(self, metric: str, label: str, make: Callable[[str], T]) -> None:
+        self._make = make
+        self._made: dict[str, T] = {value: make(value) for value in sorted(former_values(metric, label))}
+        self._expected: set[str] = set()
+
+    def expect(self, *expected: str) -> None:
+        """Create the objects of values that are known in advance, in any form; they do not count for the bound."""
+        self._expected.update(expected)
+        for value in {*expected} - self._made.keys():
+            self._made[value] = self._make(value)
+
+    def of(self, value: str) -> T:
+        """Return the object of `value`, or of `other`.
+
+        `other` stands for values that are not a word, exceed the bound, or may identify a call or a secret.
+        """
+        if value == OTHER:
+            self.expect(OTHER)
+        made = self._made.get(value)
+        if made is None:
+            full = len(self._made) >= MAX_LABEL_VALUES + len(self._expected)
+            if full or not _LABEL_VALUE.fullmatch(value) or _is_private(value):
+                self.expect(OTHER)
+                return self._made[OTHER]
+            made = self._made[value] = self._make(value)
+        return made
+
+
+def _is_private(value: str) -> bool:
+    """Return whether a value may identify a call, or holds a secret."""
+    digits = sum(character.isdigit() for character in _DATE.sub("", value))
+    return digits >= _NUMBER_DIGITS or _UUID.search(value) is not None or redaction.holds_known(value)
+
+
+class BoundedCounter:
+    """A counter with one label whose values another party chooses; a bounded number of them has a series."""
+
+    def __init__(self, name: str, help_text: str, label: str) -> None:
+        self._children = Bounded(name, label, counter(name, help_text, label).labels)
+        self._children.expect(OTHER)
+
+    def expect(self, *expected: str) -> None:
+        """Create the series of values that are known in advance; they do not count for the bound."""
+        self._children.expect(*expected)
+
+    def inc(self, value: str, amount: float = 1) -> None:
+        """Count for `value`, or for `other` if it is not a word, exceeds the bound, or may identify a call."""
+        self._children.of(value).inc(amount)

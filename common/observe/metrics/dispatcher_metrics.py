@@ -1,0 +1,95 @@
+"""The metrics of a dispatcher."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from common.observe.metrics.bounded import BoundedCounter
+from common.observe.metrics.call_process import CallProcess
+from common.observe.metrics.series import counter, gauge, histogram
+from common.observe.record_outcome import RecordOutcome
+from common.observe.recording_drop import RecordingDrop
+from common.observe.refusals import Refusal
+
+_GREETING_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 15.0, 30.0)
+_RECOVERY_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+
+
+class RepinReason(StrEnum):
+    """Why a running call is given to another worker."""
+
+    WORKER_LOST = "worker_lost"
+    """Its worker died, hung, or cannot be reached."""
+    DRAIN = "drain"
+    """Its worker was told to stop."""
+
+
+class RecoveryReason(StrEnum):
+    """Why a running call is without a session for a moment."""
+
+    WORKER_LOST = "worker_lost"
+    DRAIN = "drain"
+    DROPPED = "dropped"
+    ROLLOVER = "rollover"
+
+
+class FallbackOutcome(StrEnum):
+    """The outcome of a call that could not continue."""
+
+    ENDED = "ended"
+    """The call ended with its reason, after the recorded sentence if there is one."""
+    TRANSFERRED = "transferred"
+    REFUSED = "refused"
+    """The call ended: the rate of transfers was exceeded, or this caller was transferred shortly before."""
+    FAILED = "failed"
+    """The call ended: avr-ami could not transfer it."""
+    HUNG_UP = "hung_up"
+    """The caller or the calls API ended the call before that."""
+
+
+class DispatcherMetrics(CallProcess):
+    """The metrics of a dispatcher; create them with `dispatcher()`."""
+
+    def __init__(self) -> None:
+        super().__init__("dispatcher")
+        calls = counter("calls", "Ended calls, by outcome", "outcome")
+        self.calls_completed = calls.labels("completed")
+        self.calls_rejected = calls.labels("rejected")
+        self.calls_failed = calls.labels("failed")
+        self.greeting_latency = histogram(
+            "greeting_latency_seconds", "Time from init to the first frame sent", _GREETING_SECONDS
+        )
+        self.interruptions = counter("interruptions", "Interruptions of the agent by callers")
+        self.dtmf_digits = counter("dtmf_digits", "Digits that callers pressed")
+        self.bad_input = BoundedCounter(
+            "bad_input", "Messages of a core that the protocol does not allow", "reason"
+        )
+        repins = counter("repins", "Calls that were given to another worker, by reason", "reason")
+        self.repins = {reason: repins.labels(reason) for reason in RepinReason}
+        recovery = histogram(
+            "recovery_seconds",
+            "Time from the loss of a call's session to the conversation restored in another one",
+            _RECOVERY_SECONDS,
+            "reason",
+        )
+        self.recovery = {reason: recovery.labels(reason) for reason in RecoveryReason}
+        fallbacks = counter("fallbacks", "Calls that could not continue, by outcome", "outcome")
+        self.fallbacks = {outcome: fallbacks.labels(outcome) for outcome in FallbackOutcome}
+        refused = counter("connections_refused", "Refused connections, by reason", "reason")
+        self.connections_refused = {refusal: refused.labels(refusal.value) for refusal in Refusal}
+        records = counter("call_records", "Records of ended calls, by outcome", "outcome")
+        self.call_records = {outcome: records.labels(outcome.value) for outcome in RecordOutcome}
+        self.call_records_waiting = gauge(
+            "call_records_waiting", "Call records that wait for delivery in the dispatchers", "livesum"
+        )
+        self.call_records_oldest = gauge(
+            "call_records_oldest_seconds", "Longest time that a call record has waited for delivery", "livemax"
+        )
+        self.recording_seconds = counter("recording_seconds", "Length of written recordings")
+        dropped = counter("recording_dropped_seconds", "Sound that is missing in recordings, by reason", "reason")
+        self.recording_dropped = {reason: dropped.labels(reason) for reason in RecordingDrop}
+        self.recording_stopped = gauge(
+            "recording_stopped", "Dispatchers whose disk takes no recordings", "livesum"
+        )
+        # 0 as soon as any dispatcher cannot reach Redis.
+        self.redis_up = gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
