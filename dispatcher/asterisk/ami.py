@@ -21,9 +21,11 @@ class AmiError(DependencyError):
 class Ami:
     """A client of avr-ami at `AMI_URL`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._url = url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
         self._http: aiohttp.ClientSession | None = None
+        self._is_closed = False
 
     async def hang_up(self, uuid: str) -> str:
         """End the call on Asterisk, and return avr-ami's message.
@@ -45,13 +47,17 @@ class Ami:
         return await self._post("transfer", body)
 
     async def close(self) -> None:
-        """Close the connections to avr-ami."""
+        """Close the connections to avr-ami. Later commands fail."""
+        self._is_closed = True
         if self._http is not None:
             await self._http.close()
 
     async def _post(self, action: str, body: dict[str, Any]) -> str:
+        # A call that ends while the dispatcher stops may come late. Its session would never be closed.
+        if self._is_closed:
+            raise AmiError(f"avr-ami could not {action}: the service is stopping")
         if self._http is None:
-            self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+            self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_seconds))
         try:
             async with self._http.post(f"{self._url}/{action}", json=body) as response:
                 raw = await response.content.read(4096)
@@ -60,7 +66,7 @@ class Ami:
                     raise AmiError(f"avr-ami answered HTTP {response.status} to {action}: {message}")
                 return message
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            reason = str(error) or f"no answer within {TIMEOUT_SECONDS:g} s"
+            reason = str(error) or f"no answer within {self._timeout_seconds:g} s"
             raise AmiError(f"avr-ami could not {action}: {reason}") from error
 
 

@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dispatcher.asterisk import ami as module
-from dispatcher.asterisk.ami import Ami, AmiError
+from dispatcher.asterisk.ami import MAX_MESSAGE_CHARS, Ami, AmiError, _message
 from simulator.avr.ami import AmiDouble, AmiRequest
 
 
@@ -44,12 +43,13 @@ async def test_failure_of_avr_ami_raises_its_message(ami: Ami, double: AmiDouble
         await ami.hang_up("call-1")
 
 
-async def test_silent_avr_ami_times_out(ami: Ami, double: AmiDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
+async def test_silent_avr_ami_times_out(double: AmiDouble) -> None:
+    ami = Ami(double.url, timeout_seconds=0.05)
     double.stall()
     with pytest.raises(AmiError, match=r"no answer within 0\.05 s"):
         await ami.hang_up("call-1")
     double.resume()
+    await ami.close()
 
 
 async def test_unreachable_avr_ami_raises_the_cause() -> None:
@@ -62,4 +62,11 @@ async def test_unreachable_avr_ami_raises_the_cause() -> None:
 @pytest.mark.parametrize("levels", [300, 1000, 2000])
 def test_too_deep_answer_is_shown_as_text(levels: int) -> None:
     raw = b'{"message":' + b"[" * levels + b"]" * levels + b"}"
-    assert module._message(raw) == raw.decode()[: module.MAX_MESSAGE_CHARS]
+    assert _message(raw) == raw.decode()[:MAX_MESSAGE_CHARS]
+
+
+async def test_no_command_goes_out_after_the_end(ami: Ami, double: AmiDouble) -> None:
+    await ami.close()
+    with pytest.raises(AmiError, match="the service is stopping"):
+        await ami.hang_up("call-1")
+    assert not double.requests
