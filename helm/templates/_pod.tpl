@@ -3,20 +3,15 @@
 {{- define "avr-sts.podMetadata" -}}
 {{- $root := index . 0 -}}
 {{- $values := index $root.Values (index . 1) -}}
+{{- $annotations := dict "kubectl.kubernetes.io/default-container" (index . 1) -}}
+{{- if and (eq (index . 1) "dispatcher") (not $values.safeToEvict) -}}
+{{- $_ := set $annotations "cluster-autoscaler.kubernetes.io/safe-to-evict" "false" -}}
+{{- $_ := set $annotations "karpenter.sh/do-not-disrupt" "true" -}}
+{{- end -}}
 labels:
-  {{- with $values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- include "avr-sts.selectorLabels" . | nindent 2 }}
+  {{- mergeOverwrite (deepCopy $values.podLabels) (include "avr-sts.selectorLabels" . | fromYaml) | toYaml | nindent 2 }}
 annotations:
-  kubectl.kubernetes.io/default-container: {{ index . 1 }}
-  {{- if and (eq (index . 1) "dispatcher") (not $values.safeToEvict) }}
-  cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
-  karpenter.sh/do-not-disrupt: "true"
-  {{- end }}
-  {{- with $values.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- mergeOverwrite $annotations $values.podAnnotations | toYaml | nindent 2 }}
 {{- end -}}
 
 {{- define "avr-sts.podPlacement" -}}

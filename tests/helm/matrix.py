@@ -12,9 +12,48 @@ _KEDA: Final[Values] = {
     "worker": {"autoscaling": {"type": "keda", "keda": {"serverAddress": "http://prometheus.monitoring:9090"}}}
 }
 
+OWN_LABELS: Final = {
+    "app.kubernetes.io/name": "a",
+    "app.kubernetes.io/instance": "b",
+    "app.kubernetes.io/component": "c",
+    "team": "phones",
+}
+"""Labels with the names of selectors, which the chart itself sets."""
+
 MATRIX: Final[dict[str, Values]] = {
     "defaults": {},
     "names of its own": {"fullnameOverride": "calls", "nameOverride": "voice", "commonLabels": {"team": "phones"}},
+    "labels and annotations of the chart's": {
+        "commonLabels": {**OWN_LABELS, "app.kubernetes.io/version": "ours"},
+        "serviceAccount": {"annotations": {"a": "b"}},
+        **{
+            role: {
+                "podLabels": OWN_LABELS,
+                "podAnnotations": {
+                    "kubectl.kubernetes.io/default-container": "sidecar",
+                    "karpenter.sh/do-not-disrupt": "false",
+                },
+            }
+            for role in ("dispatcher", "worker")
+        },
+        "monitoring": {
+            name: {"enabled": True, "labels": OWN_LABELS}
+            for name in ("serviceMonitor", "prometheusRule", "dashboards")
+        },
+    },
+    "keda with fields of the chart's": merged(
+        _KEDA,
+        {"worker": {"autoscaling": {"keda": {"metadata": {"threshold": "0.5", "ignoreNullValues": "true"}}}}},
+    ),
+    "a namespace of its own": {
+        "namespaceOverride": "calls",
+        "serviceAccount": {"create": True},
+        "instructions": {"text": "Be brief.\n"},
+        "tools": {"files": {"a.py": ""}},
+        "dispatcher": {"ingress": {"enabled": True, "hosts": [{"host": "a.example.com"}]}},
+        "worker": _KEDA["worker"],
+        "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    },
     "a very long name": {"fullnameOverride": "a" * 80},
     "image by digest": {"image": {"digest": f"sha256:{'0' * 64}"}, "imagePullSecrets": [{"name": "registry"}]},
     "every kind of setting": {
