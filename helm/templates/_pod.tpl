@@ -68,29 +68,23 @@ topologySpreadConstraints:
 {{- $root := index . 0 -}}
 image: {{ include "avr-sts.image" $root | quote }}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+{{- with (index $root.Values (index . 1)).envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $root.Values.containerSecurityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* A dispatcher or worker without CPU for a moment still has calls, so it is restarted only after several failures. */ -}}
 {{- define "avr-sts.probes" -}}
-startupProbe:
-  httpGet: {path: /livez, port: admin}
-  periodSeconds: 2
-  timeoutSeconds: 3
-  failureThreshold: 60
-livenessProbe:
-  httpGet: {path: /livez, port: admin}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
-readinessProbe:
-  httpGet: {path: /readyz, port: admin}
-  periodSeconds: 2
-  timeoutSeconds: 3
-  failureThreshold: 2
+{{- $values := index (index . 0).Values (index . 1) -}}
+{{- range list "startupProbe" "livenessProbe" "readinessProbe" }}
+{{- if get $values . }}
+{{ dict . (get $values .) | toYaml }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "avr-sts.volumeMounts" -}}

@@ -20,6 +20,18 @@ OWN_LABELS: Final = {
 }
 """Labels with the names of selectors, which the chart itself sets."""
 
+SIDECAR: Final[Values] = {
+    "name": "sidecar",
+    "image": "registry.example.com/sidecar:1",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+}
+"""A container of people's own."""
+
 MATRIX: Final[dict[str, Values]] = {
     "defaults": {},
     "names of its own": {"fullnameOverride": "calls", "nameOverride": "voice", "commonLabels": {"team": "phones"}},
@@ -144,6 +156,50 @@ MATRIX: Final[dict[str, Values]] = {
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
             "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Calls"}},
         }
+    },
+    "fields of Kubernetes": {
+        role: {
+            "deploymentLabels": {"tier": "calls"},
+            "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
+            "envFrom": [{"secretRef": {"name": "more", "optional": True}}],
+            "extraInitContainers": [{**SIDECAR, "name": "warm-up"}],
+            "extraContainers": [{**SIDECAR, "ports": [{"name": "proxy", "containerPort": 15001}]}],
+            "podSpec": {
+                "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+                "runtimeClassName": "gvisor",
+                "automountServiceAccountToken": False,
+                "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}],
+                "containers": [{"name": "sidecar", "tty": True}],
+            },
+            "containerSpec": {
+                "lifecycle": {"postStart": {"exec": {"command": ["true"]}}},
+                "resources": {"limits": {"cpu": "2"}},
+                "env": [{"name": "ADMIN_PORT", "value": "9090"}, {"name": "TZ", "value": "UTC"}],
+                "volumeMounts": [{"name": "tmp", "mountPath": "/var/tmp"}],
+            },
+            "startupProbe": {"failureThreshold": 120},
+            "livenessProbe": {"httpGet": None, "exec": {"command": ["avr-sts-openai", "healthcheck"]}},
+            "readinessProbe": {"periodSeconds": 5},
+        }
+        for role in ("dispatcher", "worker")
+    },
+    "no probes": {
+        role: {"startupProbe": None, "livenessProbe": None, "readinessProbe": None}
+        for role in ("dispatcher", "worker")
+    },
+    "objects of their own": {
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": '{{ include "avr-sts.fullname" . }}-more',
+                    "namespace": "{{ .Release.Namespace }}",
+                },
+                "data": {"release": "{{ .Release.Name }}", "count": "3"},
+            },
+            'apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ .Release.Name }}-more\nstringData: {a: "{{ 1 }}"}\n',
+        ]
     },
     "restricted egress": {
         "networkPolicy": {

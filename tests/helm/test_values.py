@@ -164,6 +164,7 @@ OTHER: dict[str, Any] = {
     "worker.autoscaling.keda.authenticationRef": {"name": "a"},
     "networkPolicy.redisPort": 7777,
     "config": {"LOG_LEVEL": "debug"},
+    "extraObjects": MATRIX["objects of their own"]["extraObjects"],
     "monitoring.serviceMonitor.interval": "31s",
     "monitoring.serviceMonitor.scrapeTimeout": "7s",
     **{f"{role}.topologySpreadConstraints": [{"topologyKey": "rack"}] for role in ("dispatcher", "worker")},
