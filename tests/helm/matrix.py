@@ -28,7 +28,7 @@ SIDECAR: Final[Values] = {
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     },
-    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    "volumeMounts": [{"name": "tmp", "mountPath": "/scratch"}],
 }
 """A container of people's own."""
 
@@ -175,7 +175,7 @@ MATRIX: Final[dict[str, Values]] = {
                 "lifecycle": {"postStart": {"exec": {"command": ["true"]}}},
                 "resources": {"limits": {"cpu": "2"}},
                 "env": [{"name": "ADMIN_PORT", "value": "9090"}, {"name": "TZ", "value": "UTC"}],
-                "volumeMounts": [{"name": "tmp", "mountPath": "/var/tmp"}],
+                "volumeMounts": [{"name": "tmp", "mountPath": "/cache"}],
             },
             "startupProbe": {"failureThreshold": 120},
             "livenessProbe": {"httpGet": None, "exec": {"command": ["avr-sts-openai", "healthcheck"]}},
