@@ -198,7 +198,8 @@ MATRIX: Final[dict[str, Values]] = {
                 },
                 "data": {"release": "{{ .Release.Name }}", "count": "3"},
             },
-            'apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ .Release.Name }}-more\nstringData: {a: "{{ 1 }}"}\n',
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ .Release.Name }}-more\n"
+            "stringData: {a: '{{ add 1 1 }}'}\n",
         ]
     },
     "restricted egress": {

@@ -38,8 +38,9 @@ def test_container_spec_is_merged_over_that_of_the_chart(role: str) -> None:
     assert container["image"] == plain["image"]
     assert container["env"][:-1] == plain["env"], "entries of a list are found by name"
     assert container["env"][-1] == {"name": "TZ", "value": "UTC"}
+    known = [each["mountPath"] for each in plain["volumeMounts"]]
     paths = [each["mountPath"] for each in container["volumeMounts"]]
-    assert [paths[0], paths[-1]] == [render().container(role)["volumeMounts"][0]["mountPath"], "/cache"], "one volume may have several mounts"
+    assert paths == [*known, "/cache"], "one volume may have several mounts"
     assert container["lifecycle"].items() >= {"postStart": {"exec": {"command": ["true"]}}}.items()
     assert ("preStop" in container["lifecycle"]) == (role == "dispatcher")
 
@@ -167,7 +168,7 @@ def test_own_objects_are_templates() -> None:
     assert more["metadata"]["namespace"] == "telephony"
     (secret,) = release.of_kind("Secret")
     assert secret["metadata"]["name"] == "demo-more"
-    assert secret["stringData"] == {"a": "1"}
+    assert secret["stringData"] == {"a": "2"}
 
 
 @pytest.mark.parametrize("wrong", ["just text", "- a\n- list\n", "kind: Unfinished\n"])
