@@ -132,6 +132,37 @@ def test_values_yaml_and_schema_have_the_same_names() -> None:
     compare(DEFAULTS, schema(), "")
 
 
+def _maps_and_leaves(values: Values, path: str = "") -> list[str]:
+    paths = []
+    for name, value in values.items():
+        paths.append(f"{path}{name}")
+        if isinstance(value, dict):
+            paths += _maps_and_leaves(value, f"{path}{name}.")
+    return paths
+
+
+def _refusal(values: Values) -> str | None:
+    try:
+        render(values)
+    except (helm_python.HelmValuesError, helm_python.HelmRenderError) as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("path", _maps_and_leaves(DEFAULTS))
+def test_null_is_a_choice_or_is_refused_with_its_name(path: str) -> None:
+    folder, _, name = path.rpartition(".")
+    refusals = (f"at '{folder and '/'}{folder.replace('.', '/')}': missing property '{name}'", f"{path}: ")
+    told = _refusal(_at(path, None))
+    assert told is None or any(each in told for each in refusals)
+
+
+@pytest.mark.parametrize("path", ["worker", "redis.bundled", "dispatcher.service.port", "worker.autoscaling.keda"])
+def test_null_in_place_of_a_needed_value_is_refused(path: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError, match=path.rpartition(".")[2]):
+        render(_at(path, None))
+
+
 BASES: tuple[Values, ...] = (
     {},
     MATRIX["hpa"],
