@@ -125,14 +125,15 @@ def _with_required(part: dict[str, Any], defaults: dict[str, Any], shared: dict[
     """
     properties = {
         name: _with_required(each, defaults[name], shared)
-        if "properties" in each and isinstance(defaults.get(name), dict)
+        if "properties" in each and isinstance(defaults.get(name), dict) and name != "global"
         else each
         for name, each in part["properties"].items()
     }
     needed = [
         name
         for name, each in properties.items()
-        if defaults.get(name) is not None and not _may_be_null(each, shared)
+        # `global` comes from the parent of a subchart.
+        if defaults.get(name) is not None and name != "global" and not _may_be_null(each, shared)
     ]
     rest = {name: each for name, each in part.items() if name not in {"properties", "required"}}
     return {**rest, "properties": properties, **({"required": needed} if needed else {})}

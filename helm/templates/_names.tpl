@@ -60,10 +60,28 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{- /* The reference of an image. Takes a list of the root, the image's values and the default tag. */ -}}
 {{- define "avr-sts.image" -}}
-{{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- $image := index . 1 -}}
+{{- $registry := include "avr-sts.registry" . -}}
+{{- $name := list $registry $image.repository | compact | join "/" -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- printf "%s:%s" $name ($image.tag | default (index . 2)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The registry of an image, which may be none. Takes a list of the root and the image's values. */ -}}
+{{- define "avr-sts.registry" -}}
+{{- (dig "imageRegistry" "" ((index . 0).Values.global | default dict)) | default (index . 1).registry | trimSuffix "/" -}}
+{{- end -}}
+
+{{- define "avr-sts.imagePullSecrets" -}}
+{{- with concat .Values.imagePullSecrets (dig "imagePullSecrets" list (.Values.global | default dict)) -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ kindIs "map" . | ternary (get (kindIs "map" . | ternary . dict) "name") . }}
+  {{- end }}
 {{- end -}}
 {{- end -}}

@@ -21,9 +21,8 @@ serviceAccountName: {{ include "avr-sts.serviceAccountName" $root }}
 automountServiceAccountToken: false
 {{- /* With service links, a Service named `worker` sets WORKER_PORT=tcp://..., which is a setting of the service. */}}
 enableServiceLinks: false
-{{- with $root.Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+{{- with include "avr-sts.imagePullSecrets" $root }}
+{{ . }}
 {{- end }}
 {{- with $root.Values.podSecurityContext }}
 securityContext:
@@ -66,7 +65,7 @@ topologySpreadConstraints:
 
 {{- define "avr-sts.containerBasics" -}}
 {{- $root := index . 0 -}}
-image: {{ include "avr-sts.image" $root | quote }}
+image: {{ include "avr-sts.image" (list $root $root.Values.image $root.Chart.AppVersion) | quote }}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 {{- with (index $root.Values (index . 1)).envFrom }}
 envFrom:

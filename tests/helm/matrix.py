@@ -67,6 +67,11 @@ MATRIX: Final[dict[str, Values]] = {
         "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")},
     },
     "a very long name": {"fullnameOverride": "a" * 80},
+    "registries": {
+        "global": {"imageRegistry": "mirror.example.com", "imagePullSecrets": ["mirror", {"name": "other"}]},
+        "image": {"registry": "registry.example.com"},
+        "redis": {"bundled": {"image": {"digest": f"sha256:{'1' * 64}", "pullPolicy": "Always"}}},
+    },
     "image by digest": {"image": {"digest": f"sha256:{'0' * 64}"}, "imagePullSecrets": [{"name": "registry"}]},
     "every kind of setting": {
         "config": {
