@@ -56,9 +56,10 @@ ROOMS_OF_A_PACKAGE = {
         "dispatcher.workers",
     },
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
+    "dispatcher.security": set[str](),
     "dispatcher.service": {
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
-        *("dispatcher.recording", "dispatcher.records", "dispatcher.workers"),
+        *("dispatcher.recording", "dispatcher.records", "dispatcher.security", "dispatcher.workers"),
     },
     "dispatcher.main": {
         *(
@@ -69,6 +70,7 @@ ROOMS_OF_A_PACKAGE = {
             "dispatcher.records",
         ),
         "dispatcher.runner",
+        "dispatcher.security",
         "dispatcher.service",
     },
     "worker.audio": {"worker.config"},
