@@ -163,6 +163,11 @@ class Dispatcher:
         return not self.draining and self.links.is_ready
 
     @property
+    def problems(self) -> list[str]:
+        """Problems that leave this dispatcher ready, a line each."""
+        return self.placement.problems
+
+    @property
     def calls(self) -> int:
         """Number of caller connections, those that have not said `init` included."""
         return len(self._runners)

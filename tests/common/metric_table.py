@@ -20,7 +20,8 @@ METRICS = {
     "bad_input": ("counter", ("reason",), "dispatcher"),
     "tool_calls": ("counter", ("tool", "outcome"), "worker"),
     "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
-    "upstream_errors": ("counter", ("code",), "worker"),
+    "upstream_errors": ("counter", ("code", "key"), "worker"),
+    "upstream_refused": ("gauge", (), "worker"),
     "answers_retried": ("counter", ("reason",), "worker"),
     "answers_given_up": ("counter", ("reason",), "worker"),
     "answer_wait_seconds": ("histogram", (), "worker"),
@@ -46,5 +47,5 @@ METRICS = {
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
 
-WITHOUT_PANEL = {"call_duration_seconds"}
+WITHOUT_PANEL = {"call_duration_seconds", "upstream_refused"}
 """Metrics that no dashboard shows yet."""
