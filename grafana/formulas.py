@@ -12,6 +12,35 @@ from common.observe.upstream_codes import OPERATOR_CODES
 
 PREFIX: Final = "avr_sts_"
 
+OUR_REASONS: Final = ("internal", "lost", "no_answer", "no_capacity", "no_worker", "stopped", "upstream")
+"""Reasons of ended calls that count against the service (`EndReason`). The Realtime API is a part of the service:
+callers cannot tell the two apart."""
+
+OTHERS_REASONS: Final = (
+    "agent_hung_up",
+    "api_hung_up",
+    "caller_hung_up",
+    "caller_lost",
+    "caller_silent",
+    "protocol",
+    "too_long",
+    "transferred",
+)
+"""Reasons that do not: the call ended as it should, or AVR Core or the network before it broke it off."""
+
+CALLERS_LOST: Final = 'reason=~"caller_lost|protocol"'
+"""Matcher of calls that AVR Core or the network broke off."""
+
+NOT_OF_A_CALL: Final = 'key!="call"'
+"""Matcher of errors with our own key. Series of an older release have no label `key`, and match, too."""
+
+OF_A_CALL: Final = 'key="call"'
+"""Matcher of errors of calls that brought a key of their own."""
+
+
+def _one_of(label: str, values: tuple[str, ...]) -> str:
+    return f'{label}=~"{"|".join(values)}"'
+
 
 @dataclass(frozen=True, slots=True)
 class Formulas:
@@ -65,7 +94,22 @@ class Formulas:
 
     def rejected(self) -> str:
         """Return the calls that found no worker with room, over the window."""
-        return self.increase("calls_total", match=('outcome="rejected"',))
+        # A connection that AVR Core's protocol does not allow is rejected, too, and is no caller.
+        return self.increase("calls_total", match=('reason=~"no_capacity|no_worker"', 'outcome="rejected"'))
+
+    def failed_by_us(self) -> str:
+        """Return the calls that ended by a fault of the service, over the window."""
+        return self.increase("calls_total", match=(_one_of("reason", OUR_REASONS),))
+
+    def failed_by_us_rate(self) -> str:
+        """Return the rate of calls that ended by a fault of the service; 0 if others ended."""
+        failed = self.rate("calls_total", match=(_one_of("reason", OUR_REASONS),))
+        return f"{failed} or 0 * {self.rate('calls_total')}"
+
+    def callers_lost(self) -> str:
+        """Return the share of calls that AVR Core or the network broke off, by reason; empty if none ended."""
+        lost = self.rate("calls_total", "reason", match=(CALLERS_LOST,))
+        return f"{lost} / {self._beside(('reason',))}({self.rate('calls_total')} > 0)"
 
     def load(self) -> str:
         """Return calls under way, as a share of the workers' capacity."""
@@ -102,15 +146,57 @@ class Formulas:
         none = self.grouped("count", self.series("redis_up"))
         return f"({self.grouped('count', self.series('calls_capacity'))} or 0 * {none})"
 
+    def dispatchers(self) -> str:
+        """Return targets with dispatchers."""
+        return self.grouped("count", self.series("redis_up"))
+
+    def releases(self) -> str:
+        """Return the number of versions that run."""
+        versions = self.grouped("count", self.series("build_info"), "version")
+        return self.grouped("count", versions)
+
+    def files_used(self) -> str:
+        """Return the open files of the fullest process, as a share of its limit, by kind of process."""
+        ours = ", ".join(('process=~"dispatcher|worker|serve"', *self.matchers))
+        return self.grouped("max", f"process_open_fds{{{ours}}} / process_max_fds{{{ours}}}", "process")
+
     def worker_restarts(self) -> str:
+        """Return restarts of workers over the window."""
+        return self._restarts("worker")
+
+    def dispatcher_restarts(self) -> str:
+        """Return restarts of dispatchers over the window."""
+        return self._restarts("dispatcher")
+
+    def _restarts(self, process: str) -> str:
         """Return restarts counted by `serve`, or by the cluster, whose restarted containers count from 0."""
-        ticks = self.series("event_loop_lag_seconds_count", 'process="worker"')
+        ticks = self.series("event_loop_lag_seconds_count", f'process="{process}"')
         resets = self.grouped("sum", f"resets({ticks}[{self.window}])")
-        return f"{resets} + ({self.increase('worker_restarts_total')} or 0 * {resets})"
+        return f"{resets} + ({self.increase(f'{process}_restarts_total')} or 0 * {resets})"
 
     def redis(self) -> str:
         """Return 1 if all dispatchers reach Redis, otherwise 0."""
         return self.grouped("min", self.series("redis_up"))
+
+    def worker_redis(self) -> str:
+        """Return the workers that do not reach Redis."""
+        return self.grouped("sum", f"1 - {self.series('worker_redis_up')}")
+
+    def task_failures(self) -> str:
+        """Return failures in a minute, by process and task."""
+        return f"60 * {self.rate('task_failures_total', 'process', 'task')}"
+
+    def illegal_transitions(self) -> str:
+        """Return faults of our state machines in a minute."""
+        return f"60 * {self.rate('illegal_transitions_total')}"
+
+    def connections_refused(self) -> str:
+        """Return refused connections over the window, by reason."""
+        return self.increase("connections_refused_total", "reason")
+
+    def recording_stopped(self) -> str:
+        """Return dispatchers whose disk takes no recordings."""
+        return self.total("recording_stopped")
 
     def records_oldest(self) -> str:
         """Return the longest time that a call record has waited for delivery."""
@@ -136,13 +222,33 @@ class Formulas:
         return f"{failed} / ({self.rate('tool_calls_total', *labels)} > 0)"
 
     def upstream_errors(self) -> str:
-        """Return errors in a minute of a call."""
-        return f"60 * {self.per_call_second('upstream_errors_total')}"
+        """Return errors in a minute of a call, without those of calls that brought a key of their own."""
+        return f"60 * {self.per_call_second('upstream_errors_total', match=(NOT_OF_A_CALL,))}"
 
-    def upstream_refusals(self) -> str:
-        """Return errors that last until the account or the settings are mended, by code."""
-        codes = "|".join(OPERATOR_CODES)
-        return self.increase("upstream_errors_total", "code", match=(f'code=~"{codes}"',))
+    def upstream_refusals(self, key: str = NOT_OF_A_CALL) -> str:
+        """Return errors that last until the account or the settings are mended, by code; `key` is a matcher."""
+        return self.increase("upstream_errors_total", "code", match=(_one_of("code", OPERATOR_CODES), key))
+
+    def upstream_refused(self) -> str:
+        """Return 1 if the last attempt of any worker with our own key was refused, otherwise 0."""
+        return self.grouped("max", self.series("upstream_refused"))
+
+    def rate_limit_remaining(self) -> str:
+        """Return the remaining part of the API's limits, by limit, at workers with calls.
+
+        A worker without calls is told nothing, so its last value is old.
+        """
+        with_calls = f"{self.series('calls_active')} > 0"
+        figure = f"{self.series('upstream_rate_limit_remaining')} and ignoring (limit) ({with_calls})"
+        return self.grouped("min", figure, "limit")
+
+    def caller_audio_gaps(self) -> str:
+        """Return seconds without a frame of the caller in a second of a call."""
+        return self.per_call_second("caller_audio_gap_seconds_total")
+
+    def fallbacks_failed(self) -> str:
+        """Return the calls that should have gone to people and ended instead, over the window."""
+        return self.increase("fallbacks_total", match=('outcome="failed"',))
 
     def recovery(self) -> str:
         """Return p95 of recoveries that callers notice; a worker or session replaced in time causes no silence."""

@@ -1,7 +1,7 @@
 """Write the Helm chart's copies from elsewhere in the repository: `python -m scripts.chart`.
 
-`values.schema.json` names all settings of the code. `files/` has copies of Grafana's dashboards and Prometheus'
-rules, because a chart cannot use files outside its own folder.
+`values.schema.json` names all settings of the code, and requires the values of `values.yaml`. `files/` has copies
+of Grafana's dashboards and Prometheus' rules, because a chart cannot use files outside its own folder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic import SecretStr
 
 from common.settings.renamed import RENAMED
@@ -22,6 +23,7 @@ from common.settings.settings import Settings
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 CHART: Final = REPOSITORY / "helm"
 SCHEMA: Final = CHART / "values.schema.json"
+VALUES: Final = CHART / "values.yaml"
 
 SET_BY_THE_CHART: Final = frozenset(
     {
@@ -47,6 +49,7 @@ SECRETS: Final = frozenset(
     {
         "OPENAI_API_KEY",
         "SAFETY_IDENTIFIER_SECRET",
+        "REDIS_URL_PASSWORD",
         "STS_TOKEN",
         "ADMIN_TOKEN",
         "CLUSTER_TOKEN",
@@ -85,13 +88,18 @@ def settings_of_the_chart() -> dict[str, dict[str, Any]]:
     return {name: schemas[name] for name in sorted(schemas) if name not in SET_BY_THE_CHART | OF_SERVE}
 
 
-def schema(current: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of the chart's values: `current` with the settings of the code."""
+def schema(current: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the chart's values: `current` with the code's settings and the needed values.
+
+    Args:
+        current: the schema as it is.
+        defaults: of values.yaml.
+    """
     settings = settings_of_the_chart()
     plain = {name: each for name, each in settings.items() if name not in SECRETS | {"REDIS_URL"}}
     referred = {name: {"$ref": "#/$defs/secretKey"} for name in settings}
     properties = current["properties"]
-    return {
+    updated = {
         **current,
         "properties": {
             **properties,
@@ -107,12 +115,41 @@ def schema(current: dict[str, Any]) -> dict[str, Any]:
             },
         },
     }
+    return _with_required(updated, defaults, updated["$defs"])
+
+
+def _with_required(part: dict[str, Any], defaults: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the schema that requires each value of `defaults`, except those that may be null.
+
+    Helm removes a value that people set to null. Without this list, a template would fail at some other place.
+    """
+    properties = {
+        name: _with_required(each, defaults[name], shared)
+        if "properties" in each and isinstance(defaults.get(name), dict) and name != "global"
+        else each
+        for name, each in part["properties"].items()
+    }
+    needed = [
+        name
+        for name, each in properties.items()
+        # `global` comes from the parent of a subchart.
+        if defaults.get(name) is not None and name != "global" and not _may_be_null(each, shared)
+    ]
+    rest = {name: each for name, each in part.items() if name not in {"properties", "required"}}
+    return {**rest, "properties": properties, **({"required": needed} if needed else {})}
+
+
+def _may_be_null(part: dict[str, Any], shared: dict[str, Any]) -> bool:
+    resolved = shared[part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+    choices = resolved.get("anyOf", [resolved])
+    return any("null" in each.get("type", ()) or None in each.get("enum", ()) for each in choices)
 
 
 def files(repository: Path = REPOSITORY) -> dict[Path, bytes]:
     """Return the content of each file of the chart, by its path from the repository's top."""
     current = json.loads((repository / SCHEMA.relative_to(REPOSITORY)).read_text("utf-8"))
-    wanted = {SCHEMA.relative_to(REPOSITORY): f"{json.dumps(schema(current), indent=2)}\n".encode()}
+    defaults = yaml.safe_load((repository / VALUES.relative_to(REPOSITORY)).read_text("utf-8"))
+    wanted = {SCHEMA.relative_to(REPOSITORY): f"{json.dumps(schema(current, defaults), indent=2)}\n".encode()}
     for folder, pattern in COPIED.items():
         for source in (repository / "grafana" / folder).glob(pattern):
             wanted[Path("helm/files") / folder / source.name] = source.read_bytes()

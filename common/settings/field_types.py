@@ -39,6 +39,7 @@ from common.settings.values import (
     json_object,
     number,
     one_of,
+    password,
     prose,
     token,
     unless_off,
@@ -63,6 +64,7 @@ Voice = Annotated[str, BeforeValidator(voice_of(Service.OTHER))]
 Word = Annotated[str, BeforeValidator(word)]
 OptionalWord = Annotated[str | None, _optional(word)]
 Token = Annotated[SecretStr | None, BeforeValidator(token)]
+Password = Annotated[SecretStr | None, BeforeValidator(password)]
 ApiKey = Annotated[SecretStr, BeforeValidator(api_key)]
 Prose = Annotated[str | None, BeforeValidator(prose)]
 Sentence = Annotated[str, BeforeValidator(prose)]

@@ -16,6 +16,7 @@ from scripts.chart import (
     SCHEMA,
     SECRETS,
     SET_BY_THE_CHART,
+    VALUES,
     out_of_date,
     settings_of_the_chart,
     write,
@@ -67,6 +68,7 @@ def repository(tmp_path: Path) -> Path:
     """Return the relevant parts of a repository, with a dashboard and a rule."""
     (tmp_path / "helm").mkdir()
     shutil.copy(SCHEMA, tmp_path / "helm")
+    shutil.copy(VALUES, tmp_path / "helm")
     for file, text in (
         ("dashboards/fleet.json", "{}"),
         ("rules/alerts.yaml", "groups: []\n"),
@@ -95,6 +97,14 @@ def test_changed_and_removed_files_are_found_and_mended(repository: Path) -> Non
     write(repository)
     assert out_of_date(repository) == []
     assert not (repository / "helm/files/rules/alerts.yaml").exists()
+
+
+def test_value_that_may_be_null_from_now_on_changes_the_schema(repository: Path) -> None:
+    write(repository)
+    file = repository / VALUES.relative_to(REPOSITORY)
+    file.write_text(file.read_text("utf-8").replace('fullnameOverride: ""', "fullnameOverride: null"), "utf-8")
+    assert out_of_date(repository) == [SCHEMA.relative_to(REPOSITORY)]
+    assert "fullnameOverride" in json.loads(SCHEMA.read_text("utf-8"))["required"]
 
 
 def test_setting_unknown_to_the_code_is_found(repository: Path) -> None:

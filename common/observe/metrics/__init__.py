@@ -28,6 +28,7 @@ from common.observe.metrics.series import CONTENT_TYPE, mark_process_dead, rende
 from common.observe.metrics.supervisor_metrics import SupervisorMetrics
 from common.observe.metrics.worker_metrics import (
     RATE_LIMITS,
+    KeyOwner,
     ReconnectReason,
     RetryReason,
     TokenCounters,
@@ -43,6 +44,7 @@ __all__ = [
     "BoundedCounter",
     "DispatcherMetrics",
     "FallbackOutcome",
+    "KeyOwner",
     "LastingTask",
     "ReconnectReason",
     "RecoveryReason",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from common.observe.call_outcome import EndReason
 from tests.common.metric_table import METRICS
 from tests.common.speaker import Speaker
 
@@ -32,11 +33,13 @@ LABELS = {
     "cached": {"true", "false"},
     "outcome": {"completed", "rejected", "failed", "timed_out", "refused"},
     "reason": {"worker_lost", "drain", "dropped", "rollover", "repin"},
+    ("calls", "reason"): {reason.value for reason in EndReason},
     ("fallbacks", "outcome"): {"ended", "transferred", "refused", "failed", "hung_up"},
     ("call_records", "outcome"): {"delivered", "dropped", "dead", "redaction_failed", "evicted", "erased"},
     ("answers_retried", "reason"): RETRY_REASONS,
     ("answers_given_up", "reason"): RETRY_REASONS,
     "limit": {"requests", "tokens"},
+    "key": {"ours", "call"},
     "task": {"tick", "publish", "certificates", "records", "lost_calls", "record", "sweep"},
     ("recording_dropped_seconds", "reason"): {"queue", "disk", "error", "length", "late"},
     ("connections_refused", "reason"): {
@@ -158,7 +161,7 @@ def test_a_foreign_label_value_identifies_no_call(start: Callable[..., Speaker],
 def test_harmless_names_are_kept_as_labels(start: Callable[..., Speaker], name: str) -> None:
     process = start()
     process.tell(f"metrics.worker().upstream_errors.inc({name!r})")
-    assert process.scrape()[f"avr_sts_upstream_errors_total[{name}]"] == 1
+    assert process.scrape()[f"avr_sts_upstream_errors_total[{name}][ours]"] == 1
 
 
 def test_names_from_the_operator_are_kept_in_any_form(start: Callable[..., Speaker]) -> None:

@@ -91,6 +91,7 @@ WRONG_AND_FATAL: Final = {
     "https_proxy": "ftp://proxy",
     "http_proxy": "socks5://proxy",
     "redis_url": "127.0.0.1:6379",
+    "redis_url_password": "two\nlines",
     "sts_token": "short",
     "allowed_origins": "*",
     "tls_cert": "/nowhere/cert.pem",
