@@ -38,6 +38,10 @@ OF_A_CALL: Final = 'key="call"'
 """Matcher of errors of calls that brought a key of their own."""
 
 
+_OUR_PROCESSES: Final = 'process=~"dispatcher|worker|serve"'
+"""Matcher of our processes among all that export figures of the same names."""
+
+
 def _one_of(label: str, values: tuple[str, ...]) -> str:
     return f'{label}=~"{"|".join(values)}"'
 
@@ -97,9 +101,9 @@ class Formulas:
         # A connection that AVR Core's protocol does not allow is rejected, too, and is no caller.
         return self.increase("calls_total", match=('reason=~"no_capacity|no_worker"', 'outcome="rejected"'))
 
-    def failed_by_us(self) -> str:
+    def failed_by_us(self, *labels: str) -> str:
         """Return the calls that ended by a fault of the service, over the window."""
-        return self.increase("calls_total", match=(_one_of("reason", OUR_REASONS),))
+        return self.increase("calls_total", *labels, match=(_one_of("reason", OUR_REASONS),))
 
     def failed_by_us_rate(self) -> str:
         """Return the rate of calls that ended by a fault of the service; 0 if others ended."""
@@ -115,10 +119,28 @@ class Formulas:
         """Return calls under way, as a share of the workers' capacity."""
         return f"{self.total('calls_active')} / {self.total('calls_capacity')}"
 
-    def calls_failed(self) -> str:
-        """Return the share of calls that ended by a fault; empty if none ended."""
-        failed = self.rate("calls_total", match=('outcome="failed"',))
-        return f"{failed} / ({self.rate('calls_total')} > 0)"
+    def failed_share(self, *labels: str) -> str:
+        """Return the share of calls that ended by a fault of the service; empty if none ended."""
+        failed = self.failed_by_us(*labels)
+        calls = self.increase("calls_total", *labels)
+        return f"({failed} or 0 * {calls}) / ({calls} > 0)"
+
+    def failed(self, *labels: str) -> str:
+        """Return the calls that failed or were turned away, over the window."""
+        return self.increase("calls_total", *labels, match=('outcome!="completed"',))
+
+    def failed_rate(self, *labels: str) -> str:
+        """Return the calls that failed or were turned away, per second."""
+        return self.rate("calls_total", *labels, match=('outcome!="completed"',))
+
+    def budget_left(self, objective: float) -> str:
+        """Return the share of the permitted faults that is left, over the window; empty if no call ended."""
+        return f"1 - ({self.failed_share()}) / {1 - objective:g}"
+
+    def budget_used(self, objective: float, whole: Formulas) -> str:
+        """Return the share of a whole window's permitted faults that the faults of this window took."""
+        permitted = f"({1 - objective:g} * {whole.increase('calls_total')} > 0)"
+        return f"({self.failed_by_us()} or 0 * {self.increase('calls_total')}) / {permitted}"
 
     def calls(self) -> str:
         """Return the average number of calls under way; empty without calls."""
@@ -157,8 +179,8 @@ class Formulas:
 
     def files_used(self) -> str:
         """Return the open files of the fullest process, as a share of its limit, by kind of process."""
-        ours = ", ".join(('process=~"dispatcher|worker|serve"', *self.matchers))
-        return self.grouped("max", f"process_open_fds{{{ours}}} / process_max_fds{{{ours}}}", "process")
+        used = f"{self.of_process('process_open_fds')} / {self.of_process('process_max_fds')}"
+        return self.grouped("max", used, "process")
 
     def worker_restarts(self) -> str:
         """Return restarts of workers over the window."""
@@ -210,7 +232,24 @@ class Formulas:
         """Return the seconds of calls that are missing in recordings, over the window."""
         return self.increase("recording_dropped_seconds_total", *labels)
 
+    def processes_total(self, name: str, *labels: str) -> str:
+        """Return the sum of a figure of all processes, such as `process_open_fds`."""
+        return self.grouped("sum", self.of_process(name), *labels)
+
+    def of_process(self, name: str) -> str:
+        """Return the selector of a figure that each process has under its usual name, without our prefix."""
+        return f"{name}{{{', '.join((_OUR_PROCESSES, *self.matchers))}}}"
+
+    def cpu(self, *labels: str) -> str:
+        """Return the CPU cores that processes use."""
+        return self.grouped("sum", f"rate({self.of_process('process_cpu_seconds_total')}[{self.window}])", *labels)
+
     # Conversation
+
+    def turn_part(self) -> str:
+        """Return the mean time of each part of a turn's latency; they add up to the mean latency."""
+        seconds = self.rate("turn_part_seconds_sum", "part")
+        return f"{seconds} / ({self.rate('turn_part_seconds_count', 'part')} > 0)"
 
     def barge_in(self) -> str:
         """Return interruptions for each turn of the caller; empty without turns."""
@@ -271,8 +310,8 @@ class Formulas:
         return f"60 * {self.per_call_second('cost_usd_total')}"
 
     def cost_per_call(self) -> str:
-        """Return US dollars for a call; empty if none ended."""
-        return f"{self.increase('cost_usd_total')} / ({self.increase('session_duration_seconds_count')} > 0)"
+        """Return US dollars for a call; empty if none ended. A call has a session for each worker that had it."""
+        return f"{self.increase('cost_usd_total')} / ({self.increase('call_duration_seconds_count')} > 0)"
 
     def cost_per_token(self) -> str:
         """Return US dollars for a token, by model; 0 for a model without a price, empty for an unused model."""

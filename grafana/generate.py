@@ -12,9 +12,10 @@ from grafana import alerting
 from grafana.conversation import CONVERSATION
 from grafana.cost import COST
 from grafana.fleet import FLEET
+from grafana.overview import OVERVIEW
 
 DIRECTORY: Final = Path(__file__).parent
-DASHBOARDS: Final = (FLEET, CONVERSATION, COST)
+DASHBOARDS: Final = (OVERVIEW, FLEET, CONVERSATION, COST)
 
 NOTE: Final = "# Written by python -m grafana.generate, from grafana/alerting.py.\n"
 

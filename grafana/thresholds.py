@@ -30,14 +30,20 @@ CALLS_LOAD: Final = Limits(0.8, 0.95)
 CALLS_REJECTED: Final = Limits(1, 5)
 """Rejected callers in 15 minutes."""
 
-CALLS_FAILED: Final = Limits(0.02, 0.05)
-"""Share of calls that end by a fault."""
+CALLS_FAILED: Final = Limits(0.01, 0.06)
+"""Share of calls that end by a fault: what the objective permits, and six times as much."""
 
 CALLS_OBJECTIVE: Final = 0.99
 """Share of calls that must not end by a fault of the service, over 30 days."""
 
 ERROR_BUDGET: Final = Limits(0.25, 0.0, low_is_bad=True)
 """Share of the permitted faults of 30 days that is left."""
+
+CALLS_FAILED_IN_A_DAY: Final = Limits(1, 10)
+"""Calls that a fault of the service ended. One is worth a look."""
+
+BUDGET_USED_IN_A_DAY: Final = Limits(1 / 30, 0.1)
+"""Share of the 30 days' error budget."""
 
 CALLERS_LOST: Final = Limits(0.05, 0.1)
 """Share of calls that AVR Core or the network breaks off."""
@@ -107,6 +113,12 @@ FILES_USED: Final = Limits(0.6, 0.8)
 
 CALLER_AUDIO_GAPS: Final = Limits(0.005, 0.02)
 """Seconds without a frame of the caller, in a second of a call."""
+
+CALLER_AUDIO_JITTER_SECONDS: Final = Limits(0.03, 0.1)
+"""p50 to p99. A frame is 20 ms long."""
+
+CALLER_AUDIO_LEVEL_DBFS: Final = Limits(-40, -50, low_is_bad=True)
+"""Telephone speech is at -15 to -30 dBFS."""
 
 RATE_LIMIT_REMAINING: Final = Limits(0.25, 0.1, low_is_bad=True)
 """Remaining part of the Realtime API's limit."""
