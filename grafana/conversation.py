@@ -198,7 +198,7 @@ CONVERSATION: Final = Dashboard(
                     "Over all that is shown, by the time that 95% of their calls stay below.",
                     "tool",
                     Column("p95", SHOWN.p95("tool_duration_seconds", "tool"), "s", thresholds.TOOL_SECONDS),
-                    Column("Calls", f"round({SHOWN.increase('tool_calls_total', 'tool')}) > 0", "short"),
+                    Column("Calls", f"round({SHOWN.increase('tool_calls_total', 'tool')})", "short"),
                     Column("Failed", SHOWN.tool_failed("tool"), "percentunit", thresholds.TOOL_FAILED),
                     heading="Tool",
                     span=8,

@@ -52,10 +52,12 @@ def marks(figures: Formulas) -> list[dict[str, Any]]:
     A release appears when its first process runs. A change of settings alone shows as started processes, which are
     off until they are asked for, because each worker would have a mark.
     """
-    versions = figures.grouped("count", figures.series("build_info"), "version")
+    info = figures.series("build_info")
+    running = figures.grouped("count", info, "version")
+    earlier = figures.grouped("count", f"last_over_time({info}[1h] offset 5m)", "version")
     started = f"1000 * {figures.of_process('process_start_time_seconds')}"
     return [
-        _mark("Releases", f"{versions} unless {versions} offset 5m", "Release {{version}}", "blue", is_on=True),
+        _mark("Releases", f"{running} unless {earlier}", "Release {{version}}", "blue", is_on=True),
         _mark("Process starts", started, "{{process}} {{pod}} started", "purple", is_on=False)
         | {"useValueForTime": True},
     ]

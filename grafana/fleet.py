@@ -101,6 +101,7 @@ FLEET: Final = Dashboard(
                     "short",
                     Query(_BY_TARGET.total("calls_active"), _TARGET),
                     stacked=True,
+                    span=12,
                 ),
                 lines(
                     "Load of each worker",
@@ -108,6 +109,16 @@ FLEET: Final = Dashboard(
                     "percentunit",
                     Query(_BY_TARGET.load(), _TARGET),
                     limits=thresholds.CALLS_LOAD,
+                    span=12,
+                ),
+                lines(
+                    "Sessions that ended",
+                    "Sessions of workers, in a minute. A call that moves has one at each worker. failed: the"
+                    " session ended by a fault, and the call went on in another one or took the way out.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('session_duration_seconds_count', 'outcome')}", "{{outcome}}"),
+                    stacked=True,
+                    span=12,
                 ),
                 lines(
                     "Calls given to another worker",
@@ -115,6 +126,7 @@ FLEET: Final = Dashboard(
                     "cpm",
                     Query(f"60 * {NOW.rate('repins_total', 'reason')}", "{{reason}}"),
                     stacked=True,
+                    span=12,
                 ),
             ),
         ),

@@ -108,7 +108,7 @@ OVERVIEW: Final = Dashboard(
                     "Calls that failed or were turned away, over all that is shown. GET /calls?ended&ending=failed"
                     " of the calls API lists them.",
                     "reason",
-                    Column("Calls", f"round({SHOWN.failed('reason')}) > 0", "short"),
+                    Column("Calls", f"round({SHOWN.failed('reason')})", "short"),
                     heading="Reason",
                     span=8,
                 ),
