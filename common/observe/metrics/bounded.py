@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from common.observe import redaction
+from common.observe.label_values import OTHER, is_fit
 from common.observe.metrics.series import counter, former_values
 
 MAX_LABEL_VALUES: Final = 40
 """Maximum number of values of a label that another party chooses (a model, a tool); others count as `other`."""
-
-OTHER: Final = "other"
-"""The label value for all values that have no series of their own."""
-
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
-_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
-_NUMBER_DIGITS: Final = 7
-"""A value with this many digits may be a telephone number. The digits of a model's date do not count."""
 
 T = TypeVar("T")
 
@@ -51,17 +41,11 @@ class Bounded(Generic[T]):
         made = self._made.get(value)
         if made is None:
             full = len(self._made) >= MAX_LABEL_VALUES + len(self._expected)
-            if full or not _LABEL_VALUE.fullmatch(value) or _is_private(value):
+            if full or not is_fit(value):
                 self.expect(OTHER)
                 return self._made[OTHER]
             made = self._made[value] = self._make(value)
         return made
-
-
-def _is_private(value: str) -> bool:
-    """Return whether a value may identify a call, or holds a secret."""
-    digits = sum(character.isdigit() for character in _DATE.sub("", value))
-    return digits >= _NUMBER_DIGITS or _UUID.search(value) is not None or redaction.holds_known(value)
 
 
 class BoundedCounter:
