@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 import socket
@@ -22,6 +23,7 @@ from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
 from dispatcher.recording.recordings import RecordingSettings
 from dispatcher.records import configured
 from dispatcher.records.record_writer import RecordWriter
+from dispatcher.runner.measurements import count_lost
 from dispatcher.runner.sounds import load
 from dispatcher.service import Dispatcher, Security
 
@@ -79,6 +81,7 @@ async def run(settings: Settings, process: Process) -> int:
             with_text=settings.call_records_text,
             keeper=records,
             tracer=tracer,
+            lost=functools.partial(count_lost, measured),
         ),
         tracer=tracer,
         # Under `serve` the workers end too, so the calls cannot be left to workers.

@@ -33,6 +33,7 @@ class CallFacts:
         recording: files of the call's recording, in order.
         trace_id: of the call's trace; None: there is none.
         traceparent: with which the call came; empty: there was none.
+        started_at: when the call began at an earlier dispatcher, in seconds since the epoch; None: it began here.
         is_changed: the copy in Redis is out of date.
         has_text: what is said is part of the record.
     """
@@ -48,6 +49,7 @@ class CallFacts:
         self.recording: tuple[Segment, ...] = ()
         self.trace_id: str | None = None
         self.traceparent = ""
+        self.started_at: float | None = None
         self.is_changed = True
         self.counts = Counts()
         self.greeting_seconds: float | None = None

@@ -29,7 +29,7 @@ from dispatcher.recording.recorder import NoRecorder
 from dispatcher.runner.assignment_channel import AssignmentChannel
 from dispatcher.runner.asterisk_runner import AsteriskRunner
 from dispatcher.runner.calls import Calls
-from dispatcher.runner.measurements import count_end, report
+from dispatcher.runner.measurements import count_end, measure_duration, report
 from dispatcher.runner.record_side import RecordSide
 from dispatcher.runner.worker_finder import WorkerFinder
 from dispatcher.workers.links import WorkerLink
@@ -481,7 +481,7 @@ class CallRunner:
             self._waking.cancel()
         self.recorder.end(time.monotonic(), moved=ending is actions.Ending.MOVED)
         self._calls.ended(self)
-        count_end(self._calls.metrics, ending)
+        count_end(self._calls.metrics, ending, self.call.end_reason)
         if ending in (actions.Ending.COMPLETED, actions.Ending.MOVED):
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
@@ -492,6 +492,7 @@ class CallRunner:
             self._secrets.close()
 
     async def _leave_record(self, ending: actions.Ending, reason: str) -> None:
-        await self.record.ended(ending, reason)
+        seconds = await self.record.ended(ending, reason)
+        measure_duration(self._calls.metrics, ending, seconds)
         if self._secrets is not None:
             self._secrets.close()

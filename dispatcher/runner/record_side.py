@@ -116,11 +116,13 @@ class RecordSide:
         """Take note of a transcript that AVR Core got."""
         self.facts.heard(role, text, time.monotonic() - self._call.identity.began_seconds)
 
-    async def ended(self, ending: Ending, reason: str) -> None:
-        """Write the record, once what another dispatcher knew is there."""
+    async def ended(self, ending: Ending, reason: str) -> float:
+        """Write the record, once what another dispatcher knew is there; return the call's duration in seconds."""
+        ended_seconds = time.monotonic()
         if self._recalling is not None:
             await asyncio.wait([self._recalling])  # it does not raise, and Redis has a time-out
-        self._records.ended(self.recorded, ending.value, self._call.end_reason, reason)
+        recorded = self.recorded
+        self._records.ended(recorded, ending.value, self._call.end_reason, reason)
         if self._trace is not None:
             self._trace.ended(
                 ending.value,
@@ -128,3 +130,4 @@ class RecordSide:
                 is_failure=ending is not Ending.COMPLETED,
                 began_seconds=self._call.identity.began_seconds,
             )
+        return recorded.seconds(ended_seconds)

@@ -6,7 +6,8 @@ from __future__ import annotations
 METRICS = {
     "calls_active": ("gauge", (), "worker"),
     "calls_capacity": ("gauge", (), "worker"),
-    "calls": ("counter", ("outcome",), "dispatcher"),
+    "calls": ("counter", ("outcome", "reason"), "dispatcher"),
+    "call_duration_seconds": ("histogram", (), "dispatcher"),
     "session_duration_seconds": ("histogram", ("outcome",), "worker"),
     "turn_latency_seconds": ("histogram", (), "worker"),
     "greeting_latency_seconds": ("histogram", (), "dispatcher"),
@@ -44,3 +45,6 @@ METRICS = {
     "spans_dropped": ("counter", ("process",), "dispatcher worker"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
+
+WITHOUT_PANEL = {"call_duration_seconds"}
+"""Metrics that no dashboard shows yet."""

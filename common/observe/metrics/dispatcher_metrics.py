@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from common.observe.call_outcome import OUTCOMES, CallOutcome, EndReason
 from common.observe.metrics.bounded import BoundedCounter
-from common.observe.metrics.call_process import CallProcess
+from common.observe.metrics.call_process import CALL_SECONDS, CallProcess
 from common.observe.metrics.series import counter, gauge, histogram
 from common.observe.record_outcome import RecordOutcome
 from common.observe.recording_drop import RecordingDrop
@@ -52,10 +53,15 @@ class DispatcherMetrics(CallProcess):
 
     def __init__(self) -> None:
         super().__init__("dispatcher")
-        calls = counter("calls", "Ended calls, by outcome", "outcome")
-        self.calls_completed = calls.labels("completed")
-        self.calls_rejected = calls.labels("rejected")
-        self.calls_failed = calls.labels("failed")
+        self._calls = counter("calls", "Ended calls, by outcome and reason", "outcome", "reason")
+        for reason, outcomes in OUTCOMES.items():
+            for outcome in outcomes:
+                self._calls.labels(outcome.value, reason.value)
+        self._call_duration = histogram(
+            "call_duration_seconds",
+            "Duration of a call from init to its end; rejected calls do not count",
+            CALL_SECONDS,
+        )
         self.greeting_latency = histogram(
             "greeting_latency_seconds", "Time from init to the first frame sent", _GREETING_SECONDS
         )
@@ -93,3 +99,11 @@ class DispatcherMetrics(CallProcess):
         )
         # 0 as soon as any dispatcher cannot reach Redis.
         self.redis_up = gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
+
+    def call_ended(self, outcome: CallOutcome, reason: EndReason) -> None:
+        """Count a call that ended."""
+        self._calls.labels(outcome.value, reason.value).inc()
+
+    def call_lasted(self, seconds: float) -> None:
+        """Measure the duration of a call that ended and was not rejected."""
+        self._call_duration.observe(seconds)

@@ -10,13 +10,12 @@ from typing import Final
 from prometheus_client import Counter, Histogram
 
 from common.observe.metrics.bounded import Bounded, BoundedCounter
-from common.observe.metrics.call_process import CallProcess
+from common.observe.metrics.call_process import CALL_SECONDS, CallProcess
 from common.observe.metrics.series import counter, gauge, histogram
 from common.observe.tool_outcome import ToolOutcome
 
 _TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-_SESSION_SECONDS = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
 _TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0, 30.0, 60.0)
 _WAIT_SECONDS = (0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 35.0)
 
@@ -63,9 +62,7 @@ class WorkerMetrics(CallProcess):
         super().__init__("worker")
         self.calls_active = gauge("calls_active", "Calls under way", "livesum")
         self.calls_capacity = gauge("calls_capacity", "Maximum number of calls of the workers", "livesum")
-        sessions = histogram(
-            "session_duration_seconds", "Duration of a call's session", _SESSION_SECONDS, "outcome"
-        )
+        sessions = histogram("session_duration_seconds", "Duration of a call's session", CALL_SECONDS, "outcome")
         self.session_completed = sessions.labels("completed")
         self.session_failed = sessions.labels("failed")
         self.turn_latency = histogram(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from common.observe.call_outcome import EndReason
 from tests.common.metric_table import METRICS
 from tests.common.speaker import Speaker
 
@@ -32,6 +33,7 @@ LABELS = {
     "cached": {"true", "false"},
     "outcome": {"completed", "rejected", "failed", "timed_out", "refused"},
     "reason": {"worker_lost", "drain", "dropped", "rollover", "repin"},
+    ("calls", "reason"): {reason.value for reason in EndReason},
     ("fallbacks", "outcome"): {"ended", "transferred", "refused", "failed", "hung_up"},
     ("call_records", "outcome"): {"delivered", "dropped", "dead", "redaction_failed", "evicted", "erased"},
     ("answers_retried", "reason"): RETRY_REASONS,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.observe.call_outcome import OUTCOMES
 from common.observe.metrics import LastingTask, RetryReason
 from common.observe.record_outcome import RecordOutcome
 from common.observe.recording_drop import RecordingDrop
@@ -30,9 +31,8 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         *(f"avr_sts_call_records_total[{outcome}]" for outcome in RecordOutcome),
         "avr_sts_call_records_waiting",
         "avr_sts_call_records_oldest_seconds",
-        "avr_sts_calls_total[completed]",
-        "avr_sts_calls_total[rejected]",
-        "avr_sts_calls_total[failed]",
+        *(f"avr_sts_calls_total[{outcome}][{reason}]" for reason, those in OUTCOMES.items() for outcome in those),
+        "avr_sts_call_duration_seconds_count",
         "avr_sts_greeting_latency_seconds_count",
         "avr_sts_interruptions_total",
         "avr_sts_dtmf_digits_total",

@@ -43,6 +43,7 @@ class Writer:
         self.now = 1000.0
         self.keeper = Keeper()
         self.kept = KeptSpans()
+        self.lost: list[CallRecord] = []
         self.writer = RecordWriter(
             registry,
             with_text=with_text,
@@ -50,13 +51,14 @@ class Writer:
             clock=lambda: self.now,
             grace_seconds=GRACE_SECONDS,
             tracer=self.kept,
+            lost=self.lost.append,
         )
 
-    def call(self, uuid: str, *, keys: int = 0) -> RecordedCall:
+    def call(self, uuid: str, *, keys: int = 0, began_before_seconds: float = 5) -> RecordedCall:
         facts = self.writer.facts()
         for _ in range(keys):
             facts.measured(Measurement(Metric.DIGIT))
-        return RecordedCall(uuid, {"from": "100", "secret": "x"}, time.monotonic() - 5, facts)
+        return RecordedCall(uuid, {"from": "100", "secret": "x"}, time.monotonic() - began_before_seconds, facts)
 
     async def look(self, *, after_seconds: float = 0.0, held: tuple[str, ...] = ()) -> list[CallRecord]:
         """Look for lost calls, and return their records."""
@@ -121,6 +123,17 @@ class TestDrafts:
         assert later.facts.record_id == call.facts.record_id
         assert later.facts.counts.keys == 3
 
+    async def test_a_call_began_at_its_first_dispatcher(self, registry: Registry) -> None:
+        await pin(registry)
+        first, second = Writer(registry), Writer(registry)
+        await first.writer.keep_drafts([first.call("call-1", began_before_seconds=300)])
+        later = second.call("call-1", began_before_seconds=10)
+        await second.writer.recall("call-1", later.facts)
+        assert later.seconds(time.monotonic()) == pytest.approx(300, abs=5)
+        second.writer.ended(later, "completed", EndReason.CALLER_HUNG_UP, "")
+        (record,) = second.keeper.records
+        assert record.ended_at - record.started_at == pytest.approx(300, abs=5)
+
     async def test_a_dispatchers_own_draft_is_not_added(self, registry: Registry) -> None:
         await pin(registry)
         writer = Writer(registry)
@@ -179,6 +192,7 @@ class TestLostCalls:
         assert (record.id, record.ending, record.reason) == (call.facts.record_id, "lost", "lost")
         assert (record.keys, record.metadata, record.hung_up_by) == (2, {"from": "100"}, "unknown")
         assert 4 < record.seconds < 30
+        assert writer.lost == [record], "it is counted"
         writer.keeper.stored[0]()
         await writer.writer.keep_drafts([])
         assert await registry.draft("call-1") is None
