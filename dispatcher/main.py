@@ -45,6 +45,7 @@ async def run(settings: Settings, process: Process) -> int:
     dispatcher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     measured = metrics.dispatcher()
     measured.bad_input.expect(*BAD_INPUT_REASONS)
+    measured.expect_tenants(*settings.known_tenants.labels)
     limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
     tls = Tls(settings.tls, TlsFiles.of_port) if settings.tls else None
     cluster_tls = Tls(settings.cluster_tls, TlsFiles.of_dispatcher) if settings.cluster_tls else None

@@ -35,6 +35,7 @@ WITH_IO: Final = (
     "common/observe/test_metrics.py",
     "common/observe/test_span_export.py",
     "common/observe/test_tracing.py::test_without_variables_no_exporter_is_imported",
+    "common/observe/test_tenant_series.py",
     "common/observe/test_value_file.py",
     "common/runtime/test_child.py",
     "common/runtime/test_cli.py",

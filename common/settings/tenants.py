@@ -57,6 +57,11 @@ class Tenants:
         """Return the tenants of two settings; without TENANT_KEY there are none."""
         return cls() if key is None else cls(key, entries)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label values of metrics that are known in advance; "" stands for an absent label."""
+        return ("",) if self.key is None else (*self.names, OTHER)
+
     def __bool__(self) -> bool:
         return self.key is not None
 

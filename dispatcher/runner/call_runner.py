@@ -481,7 +481,7 @@ class CallRunner:
             self._waking.cancel()
         self.recorder.end(time.monotonic(), moved=ending is actions.Ending.MOVED)
         self._calls.ended(self)
-        count_end(self._calls.metrics, ending, self.call.end_reason)
+        count_end(self._calls.metrics, ending, self.call.end_reason, "")
         if ending in (actions.Ending.COMPLETED, actions.Ending.MOVED):
             self._log.info("call ended", ending=ending.value, reason=reason)
         else:
@@ -493,6 +493,6 @@ class CallRunner:
 
     async def _leave_record(self, ending: actions.Ending, reason: str) -> None:
         seconds = await self.record.ended(ending, reason)
-        measure_duration(self._calls.metrics, ending, seconds)
+        measure_duration(self._calls.metrics, ending, seconds, "")
         if self._secrets is not None:
             self._secrets.close()

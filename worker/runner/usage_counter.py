@@ -63,7 +63,7 @@ class UsageCounter:
 
     def _count_cost(self, model: str, cost_usd: float | None) -> None:
         if cost_usd is not None:
-            self._metrics.cost_usd.inc(model, cost_usd)
+            self._metrics.cost_usd.inc(model, "", cost_usd)
 
 
 _REPORTS: dict[Metric, Callable[[WorkerMetrics, float, str], None]] = {

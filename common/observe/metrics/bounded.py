@@ -25,9 +25,16 @@ class Bounded(Generic[T]):
         self._made: dict[str, T] = {value: make(value) for value in sorted(former_values(metric, label))}
         self._expected: set[str] = set()
 
-    def expect(self, *expected: str) -> None:
-        """Create the objects of values that are known in advance, in any form; they do not count for the bound."""
-        self._expected.update(expected)
+    def expect(self, *expected: str, counted: bool = False) -> None:
+        """Create the objects of values that are known in advance, in any form.
+
+        Args:
+            expected: the values.
+            counted: they count for the bound; `other` never does.
+        """
+        self._expected.update(() if counted else expected)
+        if OTHER in expected:
+            self._expected.add(OTHER)
         for value in {*expected} - self._made.keys():
             self._made[value] = self._make(value)
 

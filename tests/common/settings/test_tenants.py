@@ -17,6 +17,7 @@ def test_without_the_key_there_are_no_tenants() -> None:
     found = parse(TENANTS="acme").known_tenants
     assert not found
     assert found.names == ()
+    assert found.labels == ("",)
     assert found.of_call({"to": "acme"}, {"tenant": "acme"}) == ""
     assert found.told("acme") == ""
     assert not NO_TENANTS
@@ -26,6 +27,7 @@ def test_without_the_key_there_are_no_tenants() -> None:
 def test_a_listed_value_is_the_tenant(written: str) -> None:
     found = tenants(written)
     assert found.names == ("acme", "globex")
+    assert found.labels == ("acme", "globex", "other")
     assert found.of_call({"to": "globex"}, {}) == "globex"
     assert found.of_call({"to": " ACME "}, {}) == "acme"
 

@@ -137,11 +137,11 @@ class TestProbes:
         assert "draining" in why
 
     async def test_metrics_are_exposed(self, client: Client) -> None:
-        metrics.dispatcher()
+        metrics.dispatcher().expect_tenants("")
         async with aiohttp.ClientSession() as session, session.get(f"{client.url}/metrics") as response:
             assert response.headers["Content-Type"] == metrics.CONTENT_TYPE
             text = await response.text()
-        assert 'avr_sts_calls_total{outcome="completed",reason="caller_hung_up"}' in text
+        assert 'avr_sts_calls_total{outcome="completed",reason="caller_hung_up",tenant=""}' in text
 
     async def test_other_paths_are_unknown(self, client: Client) -> None:
         for path in ("/index.html", "/call", "/calls/", "//calls", "/calls/x", "/metrics/x"):
