@@ -90,6 +90,7 @@ WITH_IO: Final = (
     "worker/realtime/test_connection.py",
     "worker/runner/test_session_runner.py",
     "worker/runner/test_session_runner_recovery.py",
+    "worker/runner/test_tenants.py",
     "worker/test_commands.py",
     "worker/test_service.py",
     "worker/test_service_tools.py",

@@ -23,7 +23,7 @@ from common.settings.field_types import (
     VariableNames,
 )
 from common.settings.recordings import BUILTIN, MAX_SECONDS, NONE
-from common.settings.tenants import MAX_TENANTS, Tenants
+from common.settings.tenants import MAX_TENANTS, Tenants, tenants_of
 from common.settings.values import number
 
 
@@ -106,7 +106,7 @@ class CallFields(BaseModel):
     @property
     def known_tenants(self) -> Tenants:
         """The tenants of TENANT_KEY and TENANTS."""
-        return Tenants.of(self.tenant_key, self.tenants)
+        return tenants_of(self.tenant_key, tuple(self.tenants))
 
     @property
     def tools_dirs(self) -> tuple[Path, Path]:

@@ -7,8 +7,9 @@ name other tenants. Metrics bound the number of these.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from common.observe import trace_context
 from common.observe.label_values import OTHER, is_fit
@@ -45,17 +46,12 @@ class Tenants:
 
         Args:
             key: TENANT_KEY.
-            entries: TENANTS, as `tenant_list` accepts it.
+            entries: TENANTS, as `tenant_list` accepts it; without TENANT_KEY they do not count.
         """
         self.key = key
-        values = dict(_entry(each) for each in entries)
+        values = dict(_entry(each) for each in entries) if key is not None else {}
         self.names = tuple(values)
         self._names = {plain_number(value): name for name in values for value in (name, *values[name])}
-
-    @classmethod
-    def of(cls, key: str | None, entries: Iterable[str]) -> Self:
-        """Return the tenants of two settings; without TENANT_KEY there are none."""
-        return cls() if key is None else cls(key, entries)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -69,11 +65,11 @@ class Tenants:
         """Return the tenant of a call by what AVR Core sent; `other` if TENANTS lists none; "" without tenants."""
         if self.key is None:
             return ""
-        for value in (provider_config.get(FIELD), metadata.get(self.key)):
-            found = self._names.get(plain_number(value)) if isinstance(value, str) else None
-            if found is not None:
-                return found
-        return OTHER
+        return self.listed(provider_config.get(FIELD)) or self.listed(metadata.get(self.key)) or OTHER
+
+    def listed(self, value: object) -> str:
+        """Return the tenant that TENANTS lists for a value; "" if it lists none."""
+        return self._names.get(plain_number(value), "") if isinstance(value, str) else ""
 
     def of_answer(self, value: object) -> str:
         """Return the tenant that the answer of OPENAI_URL_INSTRUCTIONS names.
@@ -81,10 +77,11 @@ class Tenants:
         Raises:
             ValueError: the value is no name. The error does not repeat the value.
         """
-        if isinstance(value, str):
-            known = self._names.get(plain_number(value))
-            if known is not None or is_fit(value):
-                return known or value
+        known = self.listed(value)
+        if known:
+            return known
+        if isinstance(value, str) and is_fit(value):
+            return value
         raise ValueError(f"must be {FIT}, or a value that TENANTS lists")
 
     def told(self, name: str) -> str:
@@ -95,6 +92,12 @@ class Tenants:
 
 
 NO_TENANTS: Final = Tenants()
+
+
+@functools.lru_cache(maxsize=1)
+def tenants_of(key: str | None, entries: tuple[str, ...]) -> Tenants:
+    """Return the tenants of TENANT_KEY and TENANTS, which a process makes once."""
+    return Tenants(key, entries)
 
 
 def tenant_key(value: object) -> object:

@@ -13,9 +13,14 @@ from worker.session.actions import Measurement, Metric
 
 
 class UsageCounter:
-    """The counter of one call's measurements, tokens and cost."""
+    """The counter of one call's measurements, tokens and cost.
+
+    Attributes:
+        tenant: of the call; empty: there are no tenants.
+    """
 
     def __init__(self, metrics: WorkerMetrics, prices: Prices, figures: SessionFigures) -> None:
+        self.tenant = ""
         self._metrics = metrics
         self._prices = prices
         self._figures = figures
@@ -63,7 +68,7 @@ class UsageCounter:
 
     def _count_cost(self, model: str, cost_usd: float | None) -> None:
         if cost_usd is not None:
-            self._metrics.cost_usd.inc(model, "", cost_usd)
+            self._metrics.cost_usd.inc(model, self.tenant, cost_usd)
 
 
 _REPORTS: dict[Metric, Callable[[WorkerMetrics, float, str], None]] = {
