@@ -131,6 +131,7 @@ INTERPRETED = {
     "dispatcher/call/assignment.py": _RECORDS,
     "dispatcher/runner/asterisk_runner.py": _ONCE_A_CALL,
     "dispatcher/runner/call_trace.py": "runs a few times in a traced call",
+    "dispatcher/runner/call_end.py": _ONCE_A_CALL,
     "dispatcher/runner/calls.py": "an interface",
     "dispatcher/call/identity.py": _RECORDS,
     "dispatcher/call/limits.py": "constants and a dataclass",
