@@ -56,7 +56,7 @@ def test_without_tenants_the_label_is_empty(process: Speaker) -> None:
     assert process.scrape()["avr_sts_cost_usd_total[m][]"] == 2
 
 
-def test_a_tenant_that_no_setting_lists_gets_series_up_to_the_bound(process: Speaker) -> None:
+def test_a_tenant_of_no_setting_has_series_up_to_the_bound(process: Speaker) -> None:
     listed = [f"t{number}" for number in range(38)]
     process.tell(f"metrics.dispatcher().expect_tenants(*{listed!r}, 'other')")
     ended(process, "t0", "umbrella", NUMBER, "acme", "one-too-many", "other", "umbrella")

@@ -46,7 +46,7 @@ def test_init_may_name_a_listed_tenant() -> None:
     assert driver.call.identity.tenant == "globex"
 
 
-def test_the_tenant_that_the_worker_tells_goes_to_the_next_worker() -> None:
+def test_the_tenant_of_the_worker_goes_to_the_next_worker() -> None:
     driver = call_to("+4930123456").connecting()
     driver.record(wire.Profile({"model": "m"}, {}, "umbrella"))
     driver.record(wire.Ready())

@@ -119,7 +119,7 @@ async def test_the_tenant_survives_a_move_and_the_loss_of_all(
         assert len(service.requests) == 1
 
 
-async def test_a_worker_of_an_earlier_release_in_between_does_not_change_it(simulator: RealtimeSimulator) -> None:
+async def test_an_earlier_release_in_between_does_not_change_it(simulator: RealtimeSimulator) -> None:
     async with call_to(simulator.url, **TENANTS) as first:
         await first.ready()
         (profile,) = (record for record in first.records if isinstance(record, wire.Profile))
