@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.link.kinds import EndReason
+from common.observe.call_outcome import EndReason
 from grafana import alerting, generate
 from grafana.formulas import OTHERS_REASONS, OUR_REASONS
 from grafana.rule import PLACEHOLDER, Alert, Recording
