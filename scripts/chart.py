@@ -1,7 +1,8 @@
 """Write the Helm chart's copies from elsewhere in the repository: `python -m scripts.chart`.
 
-`values.schema.json` names all settings of the code, and requires the values of `values.yaml`. `files/` has copies
-of Grafana's dashboards and Prometheus' rules, because a chart cannot use files outside its own folder.
+`values.schema.json` names all settings of the code, all alerts and their thresholds, and requires the values of
+`values.yaml`. `files/` has copies of Grafana's dashboards, because a chart cannot use files outside its own
+folder. It has Prometheus' rules with placeholders, which the template fills.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pydantic import SecretStr
 
 from common.settings.renamed import RENAMED
 from common.settings.settings import Settings
+from grafana import alerting, generate
+from grafana.thresholds import ALERTING, Threshold
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 CHART: Final = REPOSITORY / "helm"
@@ -62,8 +65,11 @@ SECRETS: Final = frozenset(
 OF_OPENTELEMETRY: Final = "^OTEL_[A-Z0-9_]+$"
 """Variables of OpenTelemetry, which its SDK reads (docs/tracing.md)."""
 
-COPIED: Final = {"dashboards": "*.json", "rules": "*.yaml"}
+COPIED: Final = {"dashboards": "*.json"}
 """Folders of grafana/ and of the chart's files/, with the pattern of the copied files."""
+
+RULES: Final = "rules"
+"""Folder of the chart's files/ with Prometheus' rules."""
 
 _JSON_TYPES: Final[dict[object, tuple[str, ...]]] = {
     bool: ("boolean", "string"),
@@ -113,9 +119,30 @@ def schema(current: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
                 "properties": referred,
                 "patternProperties": {OF_OPENTELEMETRY: {"$ref": "#/$defs/secretKey"}},
             },
+            "monitoring": _with_alerts(properties["monitoring"]),
         },
     }
     return _with_required(updated, defaults, updated["$defs"])
+
+
+def _with_alerts(monitoring: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the values of monitoring, with the names of alerts and thresholds."""
+    rule = monitoring["properties"]["prometheusRule"]
+    names = [alert.name for alert in alerting.ALERTS]
+    alerts = {**rule["properties"]["alerts"], "propertyNames": {"enum": names}}
+    thresholds = {
+        **rule["properties"]["thresholds"],
+        "properties": {name: _threshold(each) for name, each in ALERTING.items()},
+    }
+    properties = {**rule["properties"], "alerts": alerts, "thresholds": thresholds}
+    changed = {"prometheusRule": {**rule, "properties": properties}}
+    return {**monitoring, "properties": {**monitoring["properties"], **changed}}
+
+
+def _threshold(threshold: Threshold) -> dict[str, Any]:
+    least = {"minimum": threshold.least} if threshold.least else {"exclusiveMinimum": 0}
+    most = {} if threshold.most is None else {"maximum": threshold.most}
+    return {"description": threshold.meaning, "type": "number", **least, **most}
 
 
 def _with_required(part: dict[str, Any], defaults: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +180,9 @@ def files(repository: Path = REPOSITORY) -> dict[Path, bytes]:
     for folder, pattern in COPIED.items():
         for source in (repository / "grafana" / folder).glob(pattern):
             wanted[Path("helm/files") / folder / source.name] = source.read_bytes()
+    for name, groups in alerting.FILES.items():
+        text = generate.NOTE + generate.yaml_of(alerting.document(groups))
+        wanted[Path("helm/files") / RULES / f"{name}.yaml"] = text.encode()
     return wanted
 
 
@@ -180,7 +210,7 @@ def write(repository: Path = REPOSITORY) -> None:
 
 
 def _copies(repository: Path) -> Iterator[Path]:
-    for folder in COPIED:
+    for folder in (*COPIED, RULES):
         yield from (file for file in (repository / "helm/files" / folder).glob("*") if file.is_file())
 
 

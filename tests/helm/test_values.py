@@ -202,6 +202,9 @@ OTHER: dict[str, Any] = {
     "config": {"LOG_LEVEL": "debug"},
     "extraObjects": MATRIX["objects of their own"]["extraObjects"],
     "monitoring.serviceMonitor.interval": "31s",
+    "monitoring.prometheusRule.runbookUrlBase": "https://wiki.example.com",
+    "monitoring.prometheusRule.alerts": {"AvrStsCostHigh": {"enabled": False}},
+    "monitoring.prometheusRule.additionalGroups": [{"name": "a", "rules": []}],
     "monitoring.serviceMonitor.scrapeTimeout": "7s",
     **{f"{role}.topologySpreadConstraints": [{"topologyKey": "rack"}] for role in ("dispatcher", "worker")},
     **{f"{role}.extraEnv": [{"name": "A", "value": "b"}] for role in ("dispatcher", "worker")},
@@ -256,6 +259,8 @@ def test_every_value_has_an_effect() -> None:
         if not [*(CHART / "files" / folder).glob("*")]
     }
     for path, default in _leaves(DEFAULTS).items():
+        if path.startswith("monitoring.prometheusRule.thresholds."):
+            continue  # tests/helm/test_rules.py looks at each
         values = _at(path, _another(path, default))
         if path.rpartition(".")[0] in without_files or path.startswith("monitoring.dashboards.labels"):
             continue
