@@ -2,10 +2,16 @@
 # It replaces agentvoiceresponse/avr-sts-openai, with the same variables, port and folder of tools.
 #
 #   docker build --tag avr-sts-openai .
+#   docker buildx build --platform linux/amd64,linux/arm64 --tag avr-sts-openai .
 #
-# Base images have a tag. For reproducible builds, give a digest: --build-arg PYTHON_IMAGE=python@sha256:...
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
-ARG NODE_IMAGE=node:22.21.1-bookworm-slim
+# It builds for both platforms. What depends on them: Debian's packages, Node, packages with machine code, and the call
+# path, which the compiler compiles on the platform itself.
+#
+# Base images have a tag, and Dependabot proposes newer ones. For reproducible builds, give digests of the same tags:
+#   docker buildx imagetools inspect --format '{{.Manifest.Digest}}' python:3.11.16-slim-bookworm
+#   docker build --build-arg PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:...
+ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm
+ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 
 
 # Node, and the packages that AVR's documented tools require.
@@ -49,6 +55,7 @@ RUN /opt/compile/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-
 
 
 FROM ${PYTHON_IMAGE}
+ARG PYTHON_IMAGE
 # tini is process 1: it collects processes that tools leave behind, and forwards signals.
 # The user node has the uid and gid of AVR's own images, so that mounted files of mode 0600 stay readable. This user owns
 # the folder of tools, so that `RUN npm install` in a derived image can write there.
@@ -76,7 +83,17 @@ ENV PATH=/opt/avr-sts/bin:$PATH \
     TOOLS_DIR=/usr/src/app/tools \
     AVR_TOOLS_DIR=/usr/src/app/avr_tools
 
-LABEL org.opencontainers.image.title="avr-sts-openai" \
+# What it was built from; a release gives its own values (.github/workflows/release.yml). They come last, because a new
+# value ends the reuse of the layers behind it.
+ARG VERSION=0.2.0
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.created="${CREATED}" \
+    org.opencontainers.image.base.name="docker.io/library/${PYTHON_IMAGE}" \
+    org.opencontainers.image.vendor="the avr-sts-openai contributors" \
+    org.opencontainers.image.title="avr-sts-openai" \
     org.opencontainers.image.description="Telephone calls to OpenAI's Realtime API, for AVR (Agent Voice Response)" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.url="https://github.com/avr-sts-openai/avr-sts-openai" \

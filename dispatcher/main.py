@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 import socket
@@ -22,8 +23,10 @@ from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
 from dispatcher.recording.recordings import RecordingSettings
 from dispatcher.records import configured
 from dispatcher.records.record_writer import RecordWriter
+from dispatcher.runner.measurements import count_lost
 from dispatcher.runner.sounds import load
-from dispatcher.service import Dispatcher, Security
+from dispatcher.security import Security
+from dispatcher.service import Dispatcher
 
 log = logs.get_logger()
 
@@ -35,19 +38,22 @@ async def run(settings: Settings, process: Process) -> int:
         SettingsError: PORT or ADMIN_PORT is not available, a recording cannot be read any more, or
             CALL_RECORDS_REDACT cannot be loaded.
     """
-    assert settings.redis_url is not None
+    redis_address = settings.redis_address
+    assert redis_address is not None
     shared = process.child is not None
     sock = bound_socket(ALL_ADDRESSES, settings.port, variable="PORT", reuse_port=shared)
     admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT", reuse_port=shared)
-    registry = Registry.from_url(settings.redis_url)
+    registry = Registry.from_url(redis_address)
     dispatcher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     measured = metrics.dispatcher()
     measured.bad_input.expect(*BAD_INPUT_REASONS)
+    tenants = settings.known_tenants
+    measured.expect_tenants(*tenants.labels)
     limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
     tls = Tls(settings.tls, TlsFiles.of_port) if settings.tls else None
     cluster_tls = Tls(settings.cluster_tls, TlsFiles.of_dispatcher) if settings.cluster_tls else None
     known = process.secrets
-    process.reloaded.append(lambda: registry.use_account(known.settings.redis_url))
+    process.reloaded.append(lambda: registry.use_account(known.settings.redis_address))
     process.reloaded += [each.look_soon for each in (tls, cluster_tls) if each is not None]
     records_redis = configured.connection(known)
     process.reloaded.append(lambda: configured.reload(known, records_redis))
@@ -79,12 +85,15 @@ async def run(settings: Settings, process: Process) -> int:
             with_text=settings.call_records_text,
             keeper=records,
             tracer=tracer,
+            lost=functools.partial(count_lost, measured),
+            tenants=tenants,
         ),
         tracer=tracer,
         # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
         record_taker=records,
         recordings=_recordings(settings),
+        tenants=tenants,
     )
     await records.start()
     runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)

@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana import thresholds
 from grafana.dashboard import NOW, SHOWN, Dashboard, Row
-from grafana.panels import Query, heat, lines, number
+from grafana.panels import Column, Query, heat, lines, listing, number
 
 
 def _quantiles(histogram: str, *labels: str) -> tuple[Query, ...]:
@@ -27,28 +27,28 @@ CONVERSATION: Final = Dashboard(
             "Over all that is shown",
             (
                 number(
-                    "Greeting",
+                    "Greeting p95",
                     "From the call's begin to the agent's first sound, p95.",
                     "s",
                     SHOWN.p95("greeting_latency_seconds"),
                     limits=thresholds.GREETING_SECONDS,
                 ),
                 number(
-                    "Answer",
+                    "Answer p95",
                     "From the end of the caller's speech to the reply's first sound, p95.",
                     "s",
                     SHOWN.p95("turn_latency_seconds"),
                     limits=thresholds.TURN_SECONDS,
                 ),
                 number(
-                    "Barge-ins",
+                    "Barge-ins per turn",
                     "How often callers interrupted the agent, for each turn of theirs. Many: replies are too"
                     " long, or noise counts as speech.",
                     "percentunit",
                     SHOWN.barge_in(),
                 ),
                 number(
-                    "Failed tools",
+                    "Failed calls of tools",
                     "Part of all calls of tools that did not end well.",
                     "percentunit",
                     SHOWN.tool_failed(),
@@ -62,7 +62,7 @@ CONVERSATION: Final = Dashboard(
                     limits=thresholds.UPSTREAM_ERRORS,
                 ),
                 number(
-                    "Reconnects",
+                    "Sessions reopened",
                     "Realtime sessions that were opened to go on with a call.",
                     "short",
                     SHOWN.increase("upstream_reconnects_total"),
@@ -81,7 +81,7 @@ CONVERSATION: Final = Dashboard(
                     span=12,
                 ),
                 heat(
-                    "Greeting",
+                    "Greeting, as a histogram",
                     "How many calls were greeted after how long.",
                     "s",
                     NOW.buckets("greeting_latency_seconds"),
@@ -96,11 +96,58 @@ CONVERSATION: Final = Dashboard(
                     span=12,
                 ),
                 heat(
-                    "Answer",
+                    "Answer, as a histogram",
                     "How many turns were answered after how long.",
                     "s",
                     NOW.buckets("turn_latency_seconds"),
                     span=12,
+                ),
+                lines(
+                    "Parts of the wait for an answer",
+                    "Means, which add up to the mean wait. end_of_speech: until the API takes the turn as ended"
+                    " (OPENAI_TURN_DETECTION); model: until its first sound; service: until it is handed on.",
+                    "s",
+                    Query(NOW.turn_part(), "{{part}}"),
+                    stacked=True,
+                    span=12,
+                ),
+                lines(
+                    "Waiting for an answer",
+                    "From an answer being owed (a turn, a tool's output, keys, the greeting) to its first audio.",
+                    "s",
+                    *_quantiles("answer_wait_seconds"),
+                    span=12,
+                ),
+            ),
+        ),
+        Row(
+            "Callers' audio, as it arrives",
+            (
+                lines(
+                    "Gaps",
+                    "Share of the time of calls in which no frame came for over 100 ms: the network to AVR"
+                    " Core, or"
+                    " Asterisk. Callers' words are missing then.",
+                    "percentunit",
+                    Query(NOW.caller_audio_gaps(), "missing"),
+                    limits=thresholds.CALLER_AUDIO_GAPS,
+                ),
+                lines(
+                    "Jitter",
+                    "How unevenly frames arrive (RFC 3550).",
+                    "s",
+                    *_quantiles("caller_audio_jitter_seconds"),
+                    limits=thresholds.CALLER_AUDIO_JITTER_SECONDS,
+                ),
+                lines(
+                    "Level of callers' speech",
+                    "In dB below full scale, while the caller speaks. Below -40 the model may not hear the"
+                    " caller.",
+                    "decibel",
+                    Query(NOW.quantile(0.05, "caller_audio_level_dbfs"), "p5"),
+                    Query(NOW.quantile(0.5, "caller_audio_level_dbfs"), "p50"),
+                    limits=thresholds.CALLER_AUDIO_LEVEL_DBFS,
+                    negative=True,
                 ),
             ),
         ),
@@ -146,6 +193,16 @@ CONVERSATION: Final = Dashboard(
                     Query(NOW.p95("tool_duration_seconds", "tool"), "{{tool}}"),
                     limits=thresholds.TOOL_SECONDS,
                 ),
+                listing(
+                    "Slowest tools",
+                    "Over all that is shown, by the time that 95% of their calls stay below.",
+                    "tool",
+                    Column("p95", SHOWN.p95("tool_duration_seconds", "tool"), "s", thresholds.TOOL_SECONDS),
+                    Column("Calls", f"round({SHOWN.increase('tool_calls_total', 'tool')})", "short"),
+                    Column("Failed", SHOWN.tool_failed("tool"), "percentunit", thresholds.TOOL_FAILED),
+                    heading="Tool",
+                    span=8,
+                ),
                 lines(
                     "Failed tools",
                     "Part of the calls of a tool that did not end well.",
@@ -168,9 +225,11 @@ CONVERSATION: Final = Dashboard(
                 lines(
                     "Errors by code",
                     "In a minute. OpenAI's own codes, and what did not get that far: connect, dns, tls, timeout,"
-                    " http_…, connection_lost, no_response (it fell silent), bad_event (not understood).",
+                    " http_…, connection_lost, no_response (it fell silent), bad_event (not understood). call:"
+                    " the call brought"
+                    " a key of its own.",
                     "cpm",
-                    Query(f"60 * {NOW.rate('upstream_errors_total', 'code')}", "{{code}}"),
+                    Query(f"60 * {NOW.rate('upstream_errors_total', 'code', 'key')}", "{{code}} {{key}}"),
                     stacked=True,
                 ),
                 lines(
@@ -208,12 +267,6 @@ CONVERSATION: Final = Dashboard(
                     limits=thresholds.RECOVERY_SECONDS,
                 ),
                 lines(
-                    "Waiting for an answer",
-                    "From an answer being owed (a turn, a tool's output, keys, the greeting) to its first audio.",
-                    "s",
-                    *_quantiles("answer_wait_seconds"),
-                ),
-                lines(
                     "Answers asked for again",
                     "In a minute, by why: the response failed, was empty or incomplete, or did not come.",
                     "cpm",
@@ -229,9 +282,12 @@ CONVERSATION: Final = Dashboard(
                 ),
                 lines(
                     "Left of the Realtime API's limits",
-                    "Requests and tokens that OpenAI still allows now: the least that any worker was told.",
-                    "short",
-                    Query(NOW.grouped("min", NOW.series("upstream_rate_limit_remaining"), "limit"), "{{limit}}"),
+                    "Share of the requests and tokens that OpenAI still allows now: the least that a worker"
+                    " with calls"
+                    " was told, with the key of the settings.",
+                    "percentunit",
+                    Query(NOW.rate_limit_remaining(), "{{limit}}"),
+                    limits=thresholds.RATE_LIMIT_REMAINING,
                 ),
                 lines(
                     "Calls that could not go on",

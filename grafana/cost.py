@@ -19,20 +19,23 @@ COST: Final = Dashboard(
         Row(
             "Over all that is shown",
             (
-                number("Cost", "All that was spent.", "currencyUSD", SHOWN.increase("cost_usd_total")),
-                number("Cost per hour", "On the average.", "currencyUSD", SHOWN.cost_per_hour()),
+                number("Total cost", "All that was spent.", "currencyUSD", SHOWN.increase("cost_usd_total")),
+                number("Mean cost per hour", "Over all that is shown.", "currencyUSD", SHOWN.cost_per_hour()),
                 number(
-                    "Cost per call", "On the average of those that ended.", "currencyUSD", SHOWN.cost_per_call()
+                    "Mean cost per call",
+                    "Over the calls that ended. A call that moved to another worker is one call.",
+                    "currencyUSD",
+                    SHOWN.cost_per_call(),
                 ),
                 number(
-                    "Cost per minute of a call",
-                    "On the average.",
+                    "Mean cost per minute of a call",
+                    "Over all that is shown.",
                     "currencyUSD",
                     SHOWN.cost_per_call_minute(),
                     limits=thresholds.COST_USD_PER_CALL_MINUTE,
                 ),
                 number(
-                    "Cached input",
+                    "Cached input tokens",
                     "Part of the input tokens that the API had cached, at a fraction of the price.",
                     "percentunit",
                     SHOWN.cached_input(),
@@ -56,6 +59,13 @@ COST: Final = Dashboard(
                     "At the present rate, by model.",
                     "currencyUSD",
                     Query(NOW.cost_per_hour("model"), "{{model}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Cost per hour and tenant",
+                    "At the present rate. Without TENANT_KEY there is one line, without a name.",
+                    "currencyUSD",
+                    Query(NOW.cost_per_hour("tenant"), "{{tenant}}"),
                     stacked=True,
                 ),
                 lines(

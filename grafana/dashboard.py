@@ -11,8 +11,10 @@ from grafana_foundation_sdk.builders import dashboard as dashboards
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
+from grafana import elsewhere
 from grafana.formulas import PREFIX, Formulas
-from grafana.panels import SOURCE, Panel
+from grafana.panels import Panel
+from grafana.source import SOURCE
 
 TAG: Final = "avr-sts"
 ALL: Final = ".*"
@@ -67,6 +69,7 @@ class Dashboard:
                     dashboards.DatasourceVariable("datasource").label("Data source").type("prometheus"),
                     _variable("namespace", "Namespace", f"{PREFIX}event_loop_lag_seconds_count"),
                     _variable("pod", "Pod", f'{PREFIX}event_loop_lag_seconds_count{{namespace=~"$namespace"}}'),
+                    *elsewhere.variables(),
                 ]
             )
             .link(
@@ -77,6 +80,8 @@ class Dashboard:
                 .keep_time(True)
             )
         )
+        for link in elsewhere.links():
+            built.link(link)
         for row in self.rows:
             built.with_row(dashboards.Row(row.title))
             for panel in row.panels:
@@ -84,6 +89,7 @@ class Dashboard:
         whole: dict[str, Any] = json.loads(json.dumps(built.build(), cls=JSONEncoder))
         for number, panel in enumerate(whole["panels"], 1):
             panel["id"] = number  # part of a panel's address
+        whole["annotations"] = {"list": elsewhere.marks(NOW)}
         return whole
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana import thresholds
-from grafana.dashboard import NOW, SHOWN, Dashboard, Row
+from grafana.dashboard import NOW, Dashboard, Row
 from grafana.formulas import Formulas
 from grafana.panels import Query, heat, lines, number
 
@@ -25,9 +25,9 @@ FLEET: Final = Dashboard(
         Row(
             "Now",
             (
-                number("Calls", "Calls under way.", "short", NOW.total("calls_active")),
+                number("Calls now", "Calls under way.", "short", NOW.total("calls_active")),
                 number(
-                    "Load",
+                    "Load now",
                     "Calls under way, as a part of those that all workers take together. At 100% new calls are"
                     " refused.",
                     "percentunit",
@@ -35,10 +35,10 @@ FLEET: Final = Dashboard(
                     limits=thresholds.CALLS_LOAD,
                 ),
                 number(
-                    "Turned away",
+                    "Turned away in 15 minutes",
                     "Calls of the last 15 minutes that found no worker with room (close code 1013).",
                     "short",
-                    _15M.rejected(),
+                    f"round({_15M.rejected()})",
                     limits=thresholds.CALLS_REJECTED,
                 ),
                 number(
@@ -49,7 +49,7 @@ FLEET: Final = Dashboard(
                     limits=thresholds.Limits(1, 1, low_is_bad=True),
                 ),
                 number(
-                    "Redis",
+                    "Redis now",
                     "Whether every dispatcher reaches Redis. Without it calls go on, and new ones are placed from"
                     " what was last known.",
                     "none",
@@ -58,7 +58,7 @@ FLEET: Final = Dashboard(
                     words={"0": "away", "1": "up"},
                 ),
                 number(
-                    "Alerts",
+                    "Firing alerts",
                     "Alerts of this service that fire; 0 also where its rules are not loaded.",
                     "short",
                     'count(ALERTS{alertname=~"AvrSts.+", alertstate="firing"}) or vector(0)',
@@ -84,33 +84,11 @@ FLEET: Final = Dashboard(
                     limits=thresholds.CALLS_LOAD,
                 ),
                 lines(
-                    "Calls by outcome",
-                    "Calls that ended in a minute: completed, rejected for want of room, or failed by a fault.",
-                    "cpm",
-                    Query(f"60 * {NOW.rate('calls_total', 'outcome')}", "{{outcome}}"),
-                    stacked=True,
-                ),
-                lines(
                     "Rejected calls",
                     "Callers turned away within 15 minutes, as no worker had room.",
                     "short",
                     Query(_15M.rejected(), "rejected"),
                     limits=thresholds.CALLS_REJECTED,
-                ),
-                lines(
-                    "Failed calls",
-                    "Part of the calls that ended by a fault: ours, or the Realtime API's.",
-                    "percentunit",
-                    Query(SHOWN.calls_failed(), "over all that is shown"),
-                    Query(_15M.calls_failed(), "over 15 minutes"),
-                    limits=thresholds.CALLS_FAILED,
-                ),
-                lines(
-                    "Length of calls",
-                    "Of the sessions that ended.",
-                    "s",
-                    Query(NOW.quantile(0.5, "session_duration_seconds"), "p50"),
-                    Query(NOW.p95("session_duration_seconds"), "p95"),
                 ),
             ),
         ),
@@ -123,6 +101,7 @@ FLEET: Final = Dashboard(
                     "short",
                     Query(_BY_TARGET.total("calls_active"), _TARGET),
                     stacked=True,
+                    span=12,
                 ),
                 lines(
                     "Load of each worker",
@@ -130,6 +109,16 @@ FLEET: Final = Dashboard(
                     "percentunit",
                     Query(_BY_TARGET.load(), _TARGET),
                     limits=thresholds.CALLS_LOAD,
+                    span=12,
+                ),
+                lines(
+                    "Sessions that ended",
+                    "Sessions of workers, in a minute. A call that moves has one at each worker. failed: the"
+                    " session ended by a fault, and the call went on in another one or took the way out.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('session_duration_seconds_count', 'outcome')}", "{{outcome}}"),
+                    stacked=True,
+                    span=12,
                 ),
                 lines(
                     "Calls given to another worker",
@@ -137,6 +126,7 @@ FLEET: Final = Dashboard(
                     "cpm",
                     Query(f"60 * {NOW.rate('repins_total', 'reason')}", "{{reason}}"),
                     stacked=True,
+                    span=12,
                 ),
             ),
         ),
@@ -151,6 +141,13 @@ FLEET: Final = Dashboard(
                     Query(NOW.processes("worker"), "workers"),
                 ),
                 lines(
+                    "Releases",
+                    "Processes of each release. During a rollout there are two.",
+                    "short",
+                    Query(NOW.total("build_info", "version", "process"), "{{version}} {{process}}"),
+                    stacked=True,
+                ),
+                lines(
                     "Worker restarts",
                     "In half an hour: by serve, or by the cluster (a container that counts from 0 again).",
                     "short",
@@ -158,11 +155,32 @@ FLEET: Final = Dashboard(
                     limits=thresholds.WORKER_RESTARTS,
                 ),
                 lines(
-                    "Redis",
-                    "Whether every dispatcher reaches Redis: 1, or 0.",
-                    "none",
-                    Query(NOW.redis(), "up"),
-                    limits=REDIS,
+                    "Dispatcher restarts",
+                    "In half an hour. Each cuts the calls of its connections, which come back within seconds.",
+                    "short",
+                    Query(_30M.dispatcher_restarts(), "restarts"),
+                    limits=thresholds.DISPATCHER_RESTARTS,
+                ),
+                lines(
+                    "Memory",
+                    "Resident memory of all processes, by kind.",
+                    "bytes",
+                    Query(NOW.processes_total("process_resident_memory_bytes", "process"), "{{process}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "CPU",
+                    "Cores that all processes use, by kind. A process cannot use more than one.",
+                    "short",
+                    Query(NOW.cpu("process"), "{{process}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Open files",
+                    "Of the fullest process, as a share of its limit. At 100% it takes no more calls.",
+                    "percentunit",
+                    Query(NOW.files_used(), "{{process}}"),
+                    limits=thresholds.FILES_USED,
                 ),
                 lines(
                     "Event loops: how late",
@@ -173,6 +191,11 @@ FLEET: Final = Dashboard(
                     Query(NOW.quantile(0.5, "event_loop_lag_seconds", "process"), "{{process}} p50"),
                     limits=thresholds.EVENT_LOOP_SECONDS,
                 ),
+            ),
+        ),
+        Row(
+            "Audio inside a process",
+            (
                 lines(
                     "Frames: time inside a process",
                     "From a frame read to the frame written, p99. in: from the caller to the model; out: back.",
@@ -184,7 +207,7 @@ FLEET: Final = Dashboard(
                     limits=thresholds.RELAY_SECONDS,
                 ),
                 heat(
-                    "Frames: time inside a process",
+                    "Frames, as a histogram",
                     "All processes and directions together.",
                     "s",
                     NOW.buckets("relay_seconds"),
@@ -196,21 +219,38 @@ FLEET: Final = Dashboard(
                     Query(NOW.audio_dropped(), "{{direction}}"),
                     limits=thresholds.AUDIO_DROPPED,
                 ),
+            ),
+        ),
+        Row(
+            "Redis",
+            (
                 lines(
-                    "Recordings",
-                    "Calls that are recorded: seconds of recordings in a second. missing: sound not recorded,"
-                    " by reason.",
-                    "short",
-                    Query(NOW.rate("recording_seconds_total"), "recorded"),
-                    Query(NOW.rate("recording_dropped_seconds_total", "reason"), "missing: {{reason}}"),
+                    "Redis",
+                    "Whether every dispatcher, and every worker, reaches Redis: 1, or 0.",
+                    "none",
+                    Query(NOW.redis(), "dispatchers"),
+                    Query(NOW.grouped("min", NOW.series("worker_redis_up")), "workers"),
+                    limits=REDIS,
                 ),
                 lines(
-                    "Dispatchers whose disk takes no recordings",
-                    "The folder is full, read-only, or less than 5% of its disk is free. Calls go on.",
+                    "Restarts of Redis",
+                    "In half an hour, of the Redis that serve runs itself.",
                     "short",
-                    Query(NOW.total("recording_stopped"), "stopped"),
-                    limits=thresholds.RECORDING_STOPPED,
+                    Query(_30M.increase("redis_restarts_total"), "restarts"),
+                    limits=thresholds.REDIS_RESTARTS,
                 ),
+                lines(
+                    "Failures of lasting tasks",
+                    "In a minute, by process and task. They go on; the log line 'task step failed' has the cause.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('task_failures_total', 'process', 'task')}", "{{process}} {{task}}"),
+                    limits=thresholds.TASK_FAILURES,
+                ),
+            ),
+        ),
+        Row(
+            "At the door",
+            (
                 lines(
                     "Invalid messages of AVR Core",
                     "Messages in a minute that the AVR protocol does not allow, by reason.",
@@ -225,6 +265,19 @@ FLEET: Final = Dashboard(
                     Query(f"60 * {NOW.rate('connections_refused_total', 'reason')}", "{{reason}}"),
                     stacked=True,
                 ),
+                lines(
+                    "Illegal transitions",
+                    "In a minute, by process: faults of this service, each of which costs one call its session. "
+                    "The log line 'illegal transition' names state and event.",
+                    "cpm",
+                    Query(f"60 * {NOW.rate('illegal_transitions_total', 'process')}", "{{process}}"),
+                    limits=thresholds.ILLEGAL_TRANSITIONS,
+                ),
+            ),
+        ),
+        Row(
+            "Call records and recordings",
+            (
                 lines(
                     "Call records",
                     "In a minute, by outcome. dropped: lost at a bound; dead: no sink took it for a day.",
@@ -253,20 +306,25 @@ FLEET: Final = Dashboard(
                     limits=thresholds.RECORDS_LOST,
                 ),
                 lines(
-                    "Failures of lasting tasks",
-                    "In a minute, by process and task. They go on; the log line 'task step failed' has the cause.",
-                    "cpm",
-                    Query(f"60 * {NOW.rate('task_failures_total', 'process', 'task')}", "{{process}} {{task}}"),
-                    limits=thresholds.TASK_FAILURES,
+                    "Recordings",
+                    "Calls that are recorded: seconds of recordings in a second. missing: sound not recorded,"
+                    " by reason.",
+                    "short",
+                    Query(NOW.rate("recording_seconds_total"), "recorded"),
+                    Query(NOW.rate("recording_dropped_seconds_total", "reason"), "missing: {{reason}}"),
                 ),
                 lines(
-                    "Illegal transitions",
-                    "In a minute, by process: faults of this service, each of which costs one call its session. "
-                    "The log line 'illegal transition' names state and event.",
-                    "cpm",
-                    Query(f"60 * {NOW.rate('illegal_transitions_total', 'process')}", "{{process}}"),
-                    limits=thresholds.ILLEGAL_TRANSITIONS,
+                    "Dispatchers whose disk takes no recordings",
+                    "The folder is full, read-only, or less than 5% of its disk is free. Calls go on.",
+                    "short",
+                    Query(NOW.total("recording_stopped"), "stopped"),
+                    limits=thresholds.RECORDING_STOPPED,
                 ),
+            ),
+        ),
+        Row(
+            "Logs and traces",
+            (
                 lines(
                     "Log lines dropped",
                     "In a minute, by process: whatever reads stderr is too slow, or has stalled. Calls go on.",

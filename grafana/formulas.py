@@ -12,6 +12,39 @@ from common.observe.upstream_codes import OPERATOR_CODES
 
 PREFIX: Final = "avr_sts_"
 
+OUR_REASONS: Final = ("internal", "lost", "no_answer", "no_capacity", "no_worker", "stopped", "upstream")
+"""Reasons of ended calls that count against the service (`EndReason`). The Realtime API is a part of the service:
+callers cannot tell the two apart."""
+
+OTHERS_REASONS: Final = (
+    "agent_hung_up",
+    "api_hung_up",
+    "caller_hung_up",
+    "caller_lost",
+    "caller_silent",
+    "protocol",
+    "too_long",
+    "transferred",
+)
+"""Reasons that do not: the call ended as it should, or AVR Core or the network before it broke it off."""
+
+CALLERS_LOST: Final = 'reason=~"caller_lost|protocol"'
+"""Matcher of calls that AVR Core or the network broke off."""
+
+NOT_OF_A_CALL: Final = 'key!="call"'
+"""Matcher of errors with our own key. Series of an older release have no label `key`, and match, too."""
+
+OF_A_CALL: Final = 'key="call"'
+"""Matcher of errors of calls that brought a key of their own."""
+
+
+_OUR_PROCESSES: Final = 'process=~"dispatcher|worker|serve"'
+"""Matcher of our processes among all that export figures of the same names."""
+
+
+def _one_of(label: str, values: tuple[str, ...]) -> str:
+    return f'{label}=~"{"|".join(values)}"'
+
 
 @dataclass(frozen=True, slots=True)
 class Formulas:
@@ -65,16 +98,49 @@ class Formulas:
 
     def rejected(self) -> str:
         """Return the calls that found no worker with room, over the window."""
-        return self.increase("calls_total", match=('outcome="rejected"',))
+        # A connection that AVR Core's protocol does not allow is rejected, too, and is no caller.
+        return self.increase("calls_total", match=('reason=~"no_capacity|no_worker"', 'outcome="rejected"'))
+
+    def failed_by_us(self, *labels: str) -> str:
+        """Return the calls that ended by a fault of the service, over the window."""
+        return self.increase("calls_total", *labels, match=(_one_of("reason", OUR_REASONS),))
+
+    def failed_by_us_rate(self) -> str:
+        """Return the rate of calls that ended by a fault of the service; 0 if others ended."""
+        failed = self.rate("calls_total", match=(_one_of("reason", OUR_REASONS),))
+        return f"{failed} or 0 * {self.rate('calls_total')}"
+
+    def callers_lost(self) -> str:
+        """Return the share of calls that AVR Core or the network broke off, by reason; empty if none ended."""
+        lost = self.rate("calls_total", "reason", match=(CALLERS_LOST,))
+        return f"{lost} / {self._beside(('reason',))}({self.rate('calls_total')} > 0)"
 
     def load(self) -> str:
         """Return calls under way, as a share of the workers' capacity."""
         return f"{self.total('calls_active')} / {self.total('calls_capacity')}"
 
-    def calls_failed(self) -> str:
-        """Return the share of calls that ended by a fault; empty if none ended."""
-        failed = self.rate("calls_total", match=('outcome="failed"',))
-        return f"{failed} / ({self.rate('calls_total')} > 0)"
+    def failed_share(self, *labels: str) -> str:
+        """Return the share of calls that ended by a fault of the service; empty if none ended."""
+        failed = self.failed_by_us(*labels)
+        calls = self.increase("calls_total", *labels)
+        return f"({failed} or 0 * {calls}) / ({calls} > 0)"
+
+    def failed(self, *labels: str) -> str:
+        """Return the calls that failed or were turned away, over the window."""
+        return self.increase("calls_total", *labels, match=('outcome!="completed"',))
+
+    def failed_rate(self, *labels: str) -> str:
+        """Return the calls that failed or were turned away, per second."""
+        return self.rate("calls_total", *labels, match=('outcome!="completed"',))
+
+    def budget_left(self, objective: float) -> str:
+        """Return the share of the permitted faults that is left, over the window; empty if no call ended."""
+        return f"1 - ({self.failed_share()}) / {1 - objective:g}"
+
+    def budget_used(self, objective: float, whole: Formulas) -> str:
+        """Return the share of a whole window's permitted faults that the faults of this window took."""
+        permitted = f"({1 - objective:g} * {whole.increase('calls_total')} > 0)"
+        return f"({self.failed_by_us()} or 0 * {self.increase('calls_total')}) / {permitted}"
 
     def calls(self) -> str:
         """Return the average number of calls under way; empty without calls."""
@@ -102,15 +168,57 @@ class Formulas:
         none = self.grouped("count", self.series("redis_up"))
         return f"({self.grouped('count', self.series('calls_capacity'))} or 0 * {none})"
 
+    def dispatchers(self) -> str:
+        """Return targets with dispatchers."""
+        return self.grouped("count", self.series("redis_up"))
+
+    def releases(self) -> str:
+        """Return the number of versions that run."""
+        versions = self.grouped("count", self.series("build_info"), "version")
+        return self.grouped("count", versions)
+
+    def files_used(self) -> str:
+        """Return the open files of the fullest process, as a share of its limit, by kind of process."""
+        used = f"{self.of_process('process_open_fds')} / {self.of_process('process_max_fds')}"
+        return self.grouped("max", used, "process")
+
     def worker_restarts(self) -> str:
+        """Return restarts of workers over the window."""
+        return self._restarts("worker")
+
+    def dispatcher_restarts(self) -> str:
+        """Return restarts of dispatchers over the window."""
+        return self._restarts("dispatcher")
+
+    def _restarts(self, process: str) -> str:
         """Return restarts counted by `serve`, or by the cluster, whose restarted containers count from 0."""
-        ticks = self.series("event_loop_lag_seconds_count", 'process="worker"')
+        ticks = self.series("event_loop_lag_seconds_count", f'process="{process}"')
         resets = self.grouped("sum", f"resets({ticks}[{self.window}])")
-        return f"{resets} + ({self.increase('worker_restarts_total')} or 0 * {resets})"
+        return f"{resets} + ({self.increase(f'{process}_restarts_total')} or 0 * {resets})"
 
     def redis(self) -> str:
         """Return 1 if all dispatchers reach Redis, otherwise 0."""
         return self.grouped("min", self.series("redis_up"))
+
+    def worker_redis(self) -> str:
+        """Return the workers that do not reach Redis."""
+        return self.grouped("sum", f"1 - {self.series('worker_redis_up')}")
+
+    def task_failures(self) -> str:
+        """Return failures in a minute, by process and task."""
+        return f"60 * {self.rate('task_failures_total', 'process', 'task')}"
+
+    def illegal_transitions(self) -> str:
+        """Return faults of our state machines in a minute."""
+        return f"60 * {self.rate('illegal_transitions_total')}"
+
+    def connections_refused(self) -> str:
+        """Return refused connections over the window, by reason."""
+        return self.increase("connections_refused_total", "reason")
+
+    def recording_stopped(self) -> str:
+        """Return dispatchers whose disk takes no recordings."""
+        return self.total("recording_stopped")
 
     def records_oldest(self) -> str:
         """Return the longest time that a call record has waited for delivery."""
@@ -124,7 +232,24 @@ class Formulas:
         """Return the seconds of calls that are missing in recordings, over the window."""
         return self.increase("recording_dropped_seconds_total", *labels)
 
+    def processes_total(self, name: str, *labels: str) -> str:
+        """Return the sum of a figure of all processes, such as `process_open_fds`."""
+        return self.grouped("sum", self.of_process(name), *labels)
+
+    def of_process(self, name: str) -> str:
+        """Return the selector of a figure that each process has under its usual name, without our prefix."""
+        return f"{name}{{{', '.join((_OUR_PROCESSES, *self.matchers))}}}"
+
+    def cpu(self, *labels: str) -> str:
+        """Return the CPU cores that processes use."""
+        return self.grouped("sum", f"rate({self.of_process('process_cpu_seconds_total')}[{self.window}])", *labels)
+
     # Conversation
+
+    def turn_part(self) -> str:
+        """Return the mean time of each part of a turn's latency; they add up to the mean latency."""
+        seconds = self.rate("turn_part_seconds_sum", "part")
+        return f"{seconds} / ({self.rate('turn_part_seconds_count', 'part')} > 0)"
 
     def barge_in(self) -> str:
         """Return interruptions for each turn of the caller; empty without turns."""
@@ -136,13 +261,33 @@ class Formulas:
         return f"{failed} / ({self.rate('tool_calls_total', *labels)} > 0)"
 
     def upstream_errors(self) -> str:
-        """Return errors in a minute of a call."""
-        return f"60 * {self.per_call_second('upstream_errors_total')}"
+        """Return errors in a minute of a call, without those of calls that brought a key of their own."""
+        return f"60 * {self.per_call_second('upstream_errors_total', match=(NOT_OF_A_CALL,))}"
 
-    def upstream_refusals(self) -> str:
-        """Return errors that last until the account or the settings are mended, by code."""
-        codes = "|".join(OPERATOR_CODES)
-        return self.increase("upstream_errors_total", "code", match=(f'code=~"{codes}"',))
+    def upstream_refusals(self, key: str = NOT_OF_A_CALL) -> str:
+        """Return errors that last until the account or the settings are mended, by code; `key` is a matcher."""
+        return self.increase("upstream_errors_total", "code", match=(_one_of("code", OPERATOR_CODES), key))
+
+    def upstream_refused(self) -> str:
+        """Return 1 if the last attempt of any worker with our own key was refused, otherwise 0."""
+        return self.grouped("max", self.series("upstream_refused"))
+
+    def rate_limit_remaining(self) -> str:
+        """Return the remaining part of the API's limits, by limit, at workers with calls.
+
+        A worker without calls is told nothing, so its last value is old.
+        """
+        with_calls = f"{self.series('calls_active')} > 0"
+        figure = f"{self.series('upstream_rate_limit_remaining')} and ignoring (limit) ({with_calls})"
+        return self.grouped("min", figure, "limit")
+
+    def caller_audio_gaps(self) -> str:
+        """Return seconds without a frame of the caller in a second of a call."""
+        return self.per_call_second("caller_audio_gap_seconds_total")
+
+    def fallbacks_failed(self) -> str:
+        """Return the calls that should have gone to people and ended instead, over the window."""
+        return self.increase("fallbacks_total", match=('outcome="failed"',))
 
     def recovery(self) -> str:
         """Return p95 of recoveries that callers notice; a worker or session replaced in time causes no silence."""
@@ -165,8 +310,8 @@ class Formulas:
         return f"60 * {self.per_call_second('cost_usd_total')}"
 
     def cost_per_call(self) -> str:
-        """Return US dollars for a call; empty if none ended."""
-        return f"{self.increase('cost_usd_total')} / ({self.increase('session_duration_seconds_count')} > 0)"
+        """Return US dollars for a call; empty if none ended. A call has a session for each worker that had it."""
+        return f"{self.increase('cost_usd_total')} / ({self.increase('call_duration_seconds_count')} > 0)"
 
     def cost_per_token(self) -> str:
         """Return US dollars for a token, by model; 0 for a model without a price, empty for an unused model."""

@@ -12,11 +12,12 @@ from grafana import alerting
 from grafana.conversation import CONVERSATION
 from grafana.cost import COST
 from grafana.fleet import FLEET
+from grafana.overview import OVERVIEW
 
 DIRECTORY: Final = Path(__file__).parent
-DASHBOARDS: Final = (FLEET, CONVERSATION, COST)
+DASHBOARDS: Final = (OVERVIEW, FLEET, CONVERSATION, COST)
 
-_NOTE = "# Written by python -m grafana.generate, from grafana/alerting.py.\n"
+NOTE: Final = "# Written by python -m grafana.generate, from grafana/alerting.py.\n"
 
 
 def files() -> dict[Path, str]:
@@ -25,12 +26,13 @@ def files() -> dict[Path, str]:
         DIRECTORY / "dashboards" / f"{dashboard.name}.json": json.dumps(dashboard.wire(), indent=2) + "\n"
         for dashboard in DASHBOARDS
     }
-    for name, of in (("recording", alerting.RECORDINGS), ("alerts", alerting.ALERTS)):
-        written[DIRECTORY / "rules" / f"{name}.yaml"] = _NOTE + _yaml(alerting.groups(f"avr-sts-{name}", of))
+    for name, groups in alerting.FILES.items():
+        written[DIRECTORY / "rules" / f"{name}.yaml"] = NOTE + yaml_of(alerting.plain(alerting.document(groups)))
     return written
 
 
-def _yaml(document: dict[str, Any]) -> str:
+def yaml_of(document: dict[str, Any]) -> str:
+    """Return a document as YAML."""
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=115)
     return text
 

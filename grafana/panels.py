@@ -7,25 +7,28 @@ from typing import Final, Literal
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as dashboards
-from grafana_foundation_sdk.builders import heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from grafana.source import SOURCE
 from grafana.thresholds import Limits
 
 Panel = Builder[dashboard.Panel]
-Unit = Literal["short", "s", "percentunit", "currencyUSD", "cpm", "none"]
-"""Grafana's names of units: number, seconds, share of one, dollars, counts per minute, number without unit."""
+Unit = Literal["short", "s", "percentunit", "currencyUSD", "cpm", "none", "bytes", "decibel"]
+"""Grafana's names of units: number, seconds, share of one, dollars, counts per minute, plain number,
+bytes, decibels."""
 
 COLUMNS: Final = 24
 _HEIGHT: Final = 8
 _STAT_HEIGHT: Final = 4
 _THIRD: Final = 8
-_LEGEND_CALCULATIONS: Final = ["mean", "max", "lastNotNull"]
+_NAMES: Final = "ABCDEFGH"
+"""Names of the queries of a panel."""
 
-SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
+_LEGEND_CALCULATIONS: Final = ["mean", "max", "lastNotNull"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,23 @@ class Query:
 
     expr: str
     legend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of figures in a table.
+
+    Attributes:
+        title: heading of the column.
+        expr: query with one value for each row of the table.
+        unit: unit of the figures.
+        limits: limits that colour the figures.
+    """
+
+    title: str
+    expr: str
+    unit: Unit
+    limits: Limits | None = None
 
 
 def number(
@@ -74,21 +94,34 @@ def lines(
     *queries: Query,
     limits: Limits | None = None,
     stacked: bool = False,
+    negative: bool = False,
     span: int = _THIRD,
 ) -> Panel:
-    """Return a panel with figures over time, and with their limits as dashed lines."""
+    """Return a panel with figures over time, and with their limits as dashed lines.
+
+    Args:
+        title: heading of the panel.
+        description: what the figures mean, for somebody who sees them for the first time.
+        unit: unit of the figures.
+        queries: queries of the figures.
+        limits: limits of the figures.
+        stacked: whether the figures add up.
+        negative: whether figures below 0 make sense.
+        span: width, of COLUMNS.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
         .description(description)
         .datasource(SOURCE)
         .unit(unit)
-        .min(0)
         .span(span)
         .height(_HEIGHT)
         .line_width(1)
         .fill_opacity(40 if stacked else 8)
-        .show_points(common.VisibilityMode.NEVER)
+        # A site with a few calls a day has single points, and a line needs two.
+        .show_points(common.VisibilityMode.AUTO)
+        .point_size(4)
         .thresholds(_thresholds(limits))
         .legend(
             common_builders.VizLegendOptions()
@@ -103,6 +136,8 @@ def lines(
             .sort(common.SortOrder.DESCENDING)
         )
     )
+    if not negative:
+        panel.min(0)
     if unit == "percentunit":
         panel.axis_soft_max(1)
     if stacked:
@@ -111,7 +146,7 @@ def lines(
         panel.thresholds_style(
             common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
         )
-    for query, name in zip(queries, "ABCDEFGH", strict=False):
+    for query, name in zip(queries, _NAMES, strict=False):
         panel.with_target(_target(query, name).range())
     return panel
 
@@ -143,6 +178,52 @@ def heat(title: str, description: str, unit: Unit, expr: str, *, span: int = _TH
         .cell_values(heatmap.CellValues().unit("short"))
         .show_legend()
     )
+
+
+def listing(
+    title: str, description: str, label: str, *columns: Column, heading: str, span: int = COLUMNS
+) -> Panel:
+    """Return a table with a row for each value of a label, the greatest first column on top.
+
+    Args:
+        title: heading of the panel.
+        description: what the table shows.
+        label: label that all queries have alone.
+        columns: figures of each row.
+        heading: heading of the label's column.
+        span: width, of COLUMNS.
+    """
+    names = [f"Value #{name}" for name in _NAMES[: len(columns)]]
+    if len(columns) == 1:
+        names = ["Value"]  # Grafana tells values apart only where there are several
+    renamed = {label: heading} | dict(zip(names, (column.title for column in columns), strict=True))
+    panel = (
+        table.Panel()
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .unit(columns[0].unit)
+        .span(span)
+        .height(_HEIGHT)
+        .thresholds(_thresholds(None))
+        .with_transformation(dashboard.DataTransformerConfig(id_val="merge", options={}))
+        .with_transformation(
+            dashboard.DataTransformerConfig(
+                id_val="organize", options={"excludeByName": {"Time": True}, "renameByName": renamed}
+            )
+        )
+        .sort_by([common_builders.TableSortByFieldState().display_name(columns[0].title).desc(True)])
+    )
+    for column, name in zip(columns, _NAMES, strict=False):
+        panel.with_target(_target(Query(column.expr), name).instant().format(PromQueryFormat.TABLE))
+        properties = [dashboard.DynamicConfigValue("unit", column.unit)]
+        if column.limits is not None:
+            properties += [
+                dashboard.DynamicConfigValue("thresholds", _thresholds(column.limits).build()),
+                dashboard.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}),
+            ]
+        panel.override_by_name(column.title, properties)
+    return panel
 
 
 def _target(query: Query, name: str) -> prometheus.Dataquery:

@@ -1,7 +1,8 @@
 """Write the Helm chart's copies from elsewhere in the repository: `python -m scripts.chart`.
 
-`values.schema.json` names all settings of the code. `files/` has copies of Grafana's dashboards and Prometheus'
-rules, because a chart cannot use files outside its own folder.
+`values.schema.json` names all settings of the code, all alerts and their thresholds, and requires the values of
+`values.yaml`. `files/` has copies of Grafana's dashboards, because a chart cannot use files outside its own
+folder. It has Prometheus' rules with placeholders, which the template fills.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic import SecretStr
 
 from common.settings.renamed import RENAMED
 from common.settings.settings import Settings
+from grafana import alerting, generate
+from grafana.thresholds import ALERTING, Threshold
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 CHART: Final = REPOSITORY / "helm"
 SCHEMA: Final = CHART / "values.schema.json"
+VALUES: Final = CHART / "values.yaml"
 
 SET_BY_THE_CHART: Final = frozenset(
     {
@@ -47,6 +52,7 @@ SECRETS: Final = frozenset(
     {
         "OPENAI_API_KEY",
         "SAFETY_IDENTIFIER_SECRET",
+        "REDIS_URL_PASSWORD",
         "STS_TOKEN",
         "ADMIN_TOKEN",
         "CLUSTER_TOKEN",
@@ -59,8 +65,11 @@ SECRETS: Final = frozenset(
 OF_OPENTELEMETRY: Final = "^OTEL_[A-Z0-9_]+$"
 """Variables of OpenTelemetry, which its SDK reads (docs/tracing.md)."""
 
-COPIED: Final = {"dashboards": "*.json", "rules": "*.yaml"}
+COPIED: Final = {"dashboards": "*.json"}
 """Folders of grafana/ and of the chart's files/, with the pattern of the copied files."""
+
+RULES: Final = "rules"
+"""Folder of the chart's files/ with Prometheus' rules."""
 
 _JSON_TYPES: Final[dict[object, tuple[str, ...]]] = {
     bool: ("boolean", "string"),
@@ -85,13 +94,18 @@ def settings_of_the_chart() -> dict[str, dict[str, Any]]:
     return {name: schemas[name] for name in sorted(schemas) if name not in SET_BY_THE_CHART | OF_SERVE}
 
 
-def schema(current: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of the chart's values: `current` with the settings of the code."""
+def schema(current: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the chart's values: `current` with the code's settings and the needed values.
+
+    Args:
+        current: the schema as it is.
+        defaults: of values.yaml.
+    """
     settings = settings_of_the_chart()
     plain = {name: each for name, each in settings.items() if name not in SECRETS | {"REDIS_URL"}}
     referred = {name: {"$ref": "#/$defs/secretKey"} for name in settings}
     properties = current["properties"]
-    return {
+    updated = {
         **current,
         "properties": {
             **properties,
@@ -105,17 +119,70 @@ def schema(current: dict[str, Any]) -> dict[str, Any]:
                 "properties": referred,
                 "patternProperties": {OF_OPENTELEMETRY: {"$ref": "#/$defs/secretKey"}},
             },
+            "monitoring": _with_alerts(properties["monitoring"]),
         },
     }
+    return _with_required(updated, defaults, updated["$defs"])
+
+
+def _with_alerts(monitoring: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the values of monitoring, with the names of alerts and thresholds."""
+    rule = monitoring["properties"]["prometheusRule"]
+    names = [alert.name for alert in alerting.ALERTS]
+    alerts = {**rule["properties"]["alerts"], "propertyNames": {"enum": names}}
+    thresholds = {
+        **rule["properties"]["thresholds"],
+        "properties": {name: _threshold(each) for name, each in ALERTING.items()},
+    }
+    properties = {**rule["properties"], "alerts": alerts, "thresholds": thresholds}
+    changed = {"prometheusRule": {**rule, "properties": properties}}
+    return {**monitoring, "properties": {**monitoring["properties"], **changed}}
+
+
+def _threshold(threshold: Threshold) -> dict[str, Any]:
+    least = {"minimum": threshold.least} if threshold.least else {"exclusiveMinimum": 0}
+    most = {} if threshold.most is None else {"maximum": threshold.most}
+    return {"description": threshold.meaning, "type": "number", **least, **most}
+
+
+def _with_required(part: dict[str, Any], defaults: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the schema that requires each value of `defaults`, except those that may be null.
+
+    Helm removes a value that people set to null. Without this list, a template would fail at some other place.
+    """
+    properties = {
+        name: _with_required(each, defaults[name], shared)
+        if "properties" in each and isinstance(defaults.get(name), dict) and name != "global"
+        else each
+        for name, each in part["properties"].items()
+    }
+    needed = [
+        name
+        for name, each in properties.items()
+        # `global` comes from the parent of a subchart.
+        if defaults.get(name) is not None and name != "global" and not _may_be_null(each, shared)
+    ]
+    rest = {name: each for name, each in part.items() if name not in {"properties", "required"}}
+    return {**rest, "properties": properties, **({"required": needed} if needed else {})}
+
+
+def _may_be_null(part: dict[str, Any], shared: dict[str, Any]) -> bool:
+    resolved = shared[part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+    choices = resolved.get("anyOf", [resolved])
+    return any("null" in each.get("type", ()) or None in each.get("enum", ()) for each in choices)
 
 
 def files(repository: Path = REPOSITORY) -> dict[Path, bytes]:
     """Return the content of each file of the chart, by its path from the repository's top."""
     current = json.loads((repository / SCHEMA.relative_to(REPOSITORY)).read_text("utf-8"))
-    wanted = {SCHEMA.relative_to(REPOSITORY): f"{json.dumps(schema(current), indent=2)}\n".encode()}
+    defaults = yaml.safe_load((repository / VALUES.relative_to(REPOSITORY)).read_text("utf-8"))
+    wanted = {SCHEMA.relative_to(REPOSITORY): f"{json.dumps(schema(current, defaults), indent=2)}\n".encode()}
     for folder, pattern in COPIED.items():
         for source in (repository / "grafana" / folder).glob(pattern):
             wanted[Path("helm/files") / folder / source.name] = source.read_bytes()
+    for name, groups in alerting.FILES.items():
+        text = generate.NOTE + generate.yaml_of(alerting.document(groups))
+        wanted[Path("helm/files") / RULES / f"{name}.yaml"] = text.encode()
     return wanted
 
 
@@ -143,7 +210,7 @@ def write(repository: Path = REPOSITORY) -> None:
 
 
 def _copies(repository: Path) -> Iterator[Path]:
-    for folder in COPIED:
+    for folder in (*COPIED, RULES):
         yield from (file for file in (repository / "helm/files" / folder).glob("*") if file.is_file())
 
 

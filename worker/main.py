@@ -43,12 +43,13 @@ async def run(settings: Settings, process: Process) -> int:
     Raises:
         SettingsError: WORKER_PORT or ADMIN_PORT is not available.
     """
-    assert settings.redis_url is not None
-    address = settings.worker_address or host_address(settings.redis_url)
+    redis_address = settings.redis_address
+    assert redis_address is not None
+    address = settings.worker_address or host_address(redis_address)
     # Under `serve`, all links come from this machine, and dispatchers serve the admin port for all processes.
     host = ALL_ADDRESSES if process.child is None else address
     sock = listen_socket(host, settings.worker_port, variable="WORKER_PORT")
-    registry = Registry.from_url(settings.redis_url)
+    registry = Registry.from_url(redis_address)
     boot_id = secrets.token_hex(8)
     hostname = socket.gethostname()
     record = WorkerRecord(
@@ -72,6 +73,7 @@ async def run(settings: Settings, process: Process) -> int:
     measured = metrics.worker()
     # These series start at 0, because Prometheus's rate() misses the first event of a series that starts at 1.
     measured.upstream_errors.expect(*OPERATOR_CODES, *PASSING_CODES)
+    measured.expect_tenants(*settings.known_tenants.labels)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
     functions = dict.fromkeys((*sorted(built_in.BUILT_IN), *(await tools.tool_set()).names))
@@ -81,14 +83,16 @@ async def run(settings: Settings, process: Process) -> int:
     )
     prices = Prices.load(settings.prices_file)
     resources = Resources(process.secrets, measured, prices, tools, http, tracer=tracer)
-    process.reloaded.append(lambda: registry.use_account(resources.settings.redis_url))
+    process.reloaded.append(lambda: registry.use_account(resources.settings.redis_address))
     tls = Tls(settings.cluster_tls, TlsFiles.of_worker) if settings.cluster_tls else None
     worker = Worker(record, registry, resources, tls=tls)
     WebSocket.stall_guard = worker.watch
     runner, admin_port = None, None
     if process.child is None:
         admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT")
-        app = admin.application(lambda: worker.is_ready, "draining, or its record in Redis is out of date")
+        app = admin.application(
+            lambda: worker.is_ready, "draining, or its record in Redis is out of date", lambda: worker.problems
+        )
         runner, admin_port = await admin.serve(app, admin_sock), port_of(admin_sock)
     await worker.start(sock)
     if tls is not None:

@@ -85,44 +85,6 @@ class Reason(StrEnum):
     WORKER_LOST = "worker_lost"
 
 
-class EndReason(StrEnum):
-    """Why a call ended: in its record, and a label of metrics."""
-
-    CALLER_HUNG_UP = "caller_hung_up"
-    """AVR Core closed the connection properly."""
-    CALLER_LOST = "caller_lost"
-    """The caller's connection broke, and the caller did not come back in time."""
-    CALLER_SILENT = "caller_silent"
-    """Nobody spoke for SILENCE_HANGUP_SECONDS."""
-    AGENT_HUNG_UP = "agent_hung_up"
-    TRANSFERRED = "transferred"
-    """The agent's transfer succeeded."""
-    API_HUNG_UP = "api_hung_up"
-    """The calls API ended the call."""
-    TOO_LONG = "too_long"
-    """The call reached MAX_CALL_SECONDS."""
-    PROTOCOL = "protocol"
-    """AVR Core broke its protocol: no `init`, a flood, no audio."""
-    NO_CAPACITY = "no_capacity"
-    NO_WORKER = "no_worker"
-    """Workers refused the call, could not be reached, or did not answer."""
-    UPSTREAM = "upstream"
-    """There was no Realtime session: the API refused it, or could not be reached in time."""
-    NO_ANSWER = "no_answer"
-    """The model gave no answers any more."""
-    STOPPED = "stopped"
-    """The dispatcher ended, and could not wait for the call."""
-    INTERNAL = "internal"
-    """A fault of the service."""
-    LOST = "lost"
-    """Dispatcher and worker died, and the caller did not come back."""
-
-
-def end_reason(written: str, otherwise: EndReason) -> EndReason:
-    """Return the reason with this name; `otherwise` if there is none, or a newer release has added it."""
-    return EndReason(written) if written in EndReason.__members__.values() else otherwise
-
-
 class Outcome(StrEnum):
     """How a session ended, for the metrics."""
 

@@ -88,7 +88,7 @@ from common.link.call_records import (
     Released,
 )
 from common.link.figure_records import Figures, ToolFigure
-from common.link.kinds import UNCOUNTED, EndReason, Kind, Outcome, Reason, Refusal, TelephonyAction, end_reason
+from common.link.kinds import UNCOUNTED, Kind, Outcome, Reason, Refusal, TelephonyAction
 from common.link.link_records import Command, Event, Hello, Proof, Result
 from common.link.memory_records import (
     JSON_NAME,
@@ -114,6 +114,7 @@ from common.link.speech_records import (
 )
 from common.link.telephony_records import Collect, Collecting, Dtmf, SecretKey, TelephonyCommand, TelephonyDone
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
+from common.observe.call_outcome import EndReason, end_reason
 
 __all__ = [
     "CALLER_AUDIO_HEAD_BYTES",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from common.settings import extensions
 from common.settings.recordings import BUILTIN, NONE
@@ -56,6 +56,13 @@ def redis_url(value: object) -> object:
     if not (url.scheme in {"redis", "rediss"} and url.hostname) and not (url.scheme == "unix" and url.path):
         raise ValueError("must be redis://host:port/db, rediss://host:port/db or unix:///path")
     return value
+
+
+def with_password(url: str, password: str) -> str:
+    """Return the URL of a Redis with this password, and with the URL's own user."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{quote(password, safe='')}@{host}"))
 
 
 def host_address(value: object) -> object:

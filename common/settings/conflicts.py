@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from common.net.tls import problems_of_link, problems_of_port
 from common.settings import problems as setting_problems
@@ -16,6 +17,7 @@ from common.settings.roles import Role
 def conflicts(settings: SettingFields, role: Role) -> list[str]:
     """Return a line for each conflict between settings, and for each file that cannot be used."""
     problems = problems_of_link(settings.cluster_tls_cert, settings.cluster_tls_key, settings.cluster_tls_ca)
+    problems += _of_redis(settings)
     if role is not Role.WORKER:
         problems = problems_of_port(settings.tls_cert, settings.tls_key) + problems
         for name in ("fallback_wav", "filler_wav"):
@@ -33,6 +35,15 @@ def conflicts(settings: SettingFields, role: Role) -> list[str]:
     if taken and taken == settings.admin_port:
         problems.append(f"ADMIN_PORT={taken} is {other.upper()} too: give each its own")
     return problems
+
+
+def _of_redis(settings: SettingFields) -> Iterator[str]:
+    if settings.redis_url_password is None:
+        return
+    if settings.redis_url is None:
+        yield "REDIS_URL_PASSWORD is set without REDIS_URL: set REDIS_URL too, or unset the password"
+    elif urlsplit(settings.redis_url).password is not None:
+        yield "REDIS_URL_PASSWORD is set, and REDIS_URL has a password: set one of them"
 
 
 def _of_call_records(settings: SettingFields) -> Iterator[str]:

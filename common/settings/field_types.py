@@ -31,6 +31,7 @@ from common.settings.session_values import (
     truncation,
     voice_of,
 )
+from common.settings.tenants import tenant_key, tenant_list
 from common.settings.values import (
     Parser,
     api_key,
@@ -39,6 +40,7 @@ from common.settings.values import (
     json_object,
     number,
     one_of,
+    password,
     prose,
     token,
     unless_off,
@@ -63,6 +65,7 @@ Voice = Annotated[str, BeforeValidator(voice_of(Service.OTHER))]
 Word = Annotated[str, BeforeValidator(word)]
 OptionalWord = Annotated[str | None, _optional(word)]
 Token = Annotated[SecretStr | None, BeforeValidator(token)]
+Password = Annotated[SecretStr | None, BeforeValidator(password)]
 ApiKey = Annotated[SecretStr, BeforeValidator(api_key)]
 Prose = Annotated[str | None, BeforeValidator(prose)]
 Sentence = Annotated[str, BeforeValidator(prose)]
@@ -85,5 +88,7 @@ Tracing = Annotated[str | dict[str, Any] | None, BeforeValidator(unless_off(trac
 Truncation = Annotated[str | dict[str, Any] | None, _optional(truncation)]
 PromptVariables = Annotated[dict[str, Any] | None, _optional(prompt_variables)]
 McpServers = Annotated[list[dict[str, Any]] | None, _optional(json_list(mcp_server))]
+TenantKey = Annotated[str | None, BeforeValidator(unless_off(tenant_key))]
+TenantList = Annotated[list[str], BeforeValidator(tenant_list)]
 VariableNames = Annotated[list[str], BeforeValidator(variable_names)]
 JsonObject = Annotated[dict[str, Any] | None, _optional(json_object)]

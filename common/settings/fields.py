@@ -14,7 +14,7 @@ from common.settings.service_fields import PortFields, ServiceFields
 
 SECRETS: Final = (
     *("openai_api_key", "openai_mcp_servers", "openai_session", "safety_identifier_secret"),
-    *("redis_url", "sts_token", "cluster_token", "admin_token"),
+    *("redis_url", "redis_url_password", "sts_token", "cluster_token", "admin_token"),
     *("call_records_secret", "call_records_redis_url"),
 )
 """Settings that are secrets, or may hold some: NAME_FILE names a file with the value."""
@@ -37,7 +37,8 @@ class SettingFields(ServiceFields, RecordFields, CallFields, OpenAiFields, PortF
         values = [getattr(self, name) for name in type(self).model_fields]
         found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
         of_records = (self.call_records_redis_url, self.call_records_webhook)
-        for url in (self.redis_url, self.openai_url_instructions, self.ami_url, self.openai_base_url, *of_records):
+        others = (self.openai_url_instructions, self.ami_url, self.openai_base_url)
+        for url in (self.redis_address, *others, *of_records):
             found.update(secrets_in_url(url or ""))
         found.update(secrets_in(self.openai_mcp_servers), secrets_in(self.openai_session))
         return frozenset(found - {""})

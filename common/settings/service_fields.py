@@ -10,8 +10,9 @@ from pydantic import BaseModel, BeforeValidator, Field
 from common.net.proxy import Proxies
 from common.net.tls import TlsFiles
 from common.observe.log_options import LogFormat, LogLevel
+from common.settings.address_values import with_password
 from common.settings.cores import usable_cores
-from common.settings.field_types import Address, Boolean, Origins, Port, ProxyUrl, RedisUrl, Token
+from common.settings.field_types import Address, Boolean, Origins, Password, Port, ProxyUrl, RedisUrl, Token
 from common.settings.roles import DEFAULT_DRAIN_SECONDS, Role
 from common.settings.values import MIN_TOKEN_CHARACTERS, number, one_of, whole_number
 
@@ -51,6 +52,10 @@ class ServiceFields(BaseModel):
         default=None,
         repr=False,
         description="URL of Redis: redis://, rediss:// or unix://; unset in serve: an embedded Redis",
+    )
+    redis_url_password: Password = Field(
+        default=None,
+        description="the password of REDIS_URL as it is, without the quoting of URLs; in place of one in the URL",
     )
     sts_token: Token = Field(
         default=None,
@@ -127,6 +132,13 @@ class ServiceFields(BaseModel):
         description="true: wrong values that would be replaced, such as a misspelt voice, stop the start like all "
         "other wrong values",
     )
+
+    @property
+    def redis_address(self) -> str | None:
+        """REDIS_URL with REDIS_URL_PASSWORD, quoted as a URL needs it."""
+        if self.redis_url is None or self.redis_url_password is None:
+            return self.redis_url
+        return with_password(self.redis_url, self.redis_url_password.get_secret_value())
 
     @property
     def proxies(self) -> Proxies:

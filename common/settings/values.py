@@ -169,6 +169,16 @@ def api_key(value: object) -> object:
     return value
 
 
+def password(value: object) -> object:
+    """Accept a password of another service, with any characters but line breaks and other control characters."""
+    if value is None:
+        return None
+    written = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(written, str) or not written or re.search(r"[\x00-\x1f\x7f]", written):
+        raise ValueError("must be text without line breaks and other control characters")
+    return value
+
+
 def token(value: object) -> object:
     """Accept a token that is hard to guess; as an argument also a `SecretStr`."""
     if value is None:

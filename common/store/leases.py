@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -31,6 +31,8 @@ class WorkerRecord:
         release: dotted numbers, such as `0.1.0`; see `release_order`.
         capacity: maximum number of calls.
         boot_id: of the process; its HELLO carries the same id, to tell it from a predecessor at the same address.
+        problem: code with which the Realtime API refused the worker's own key at the last attempt; empty: it did
+            not, or the worker is of a release that does not say.
     """
 
     id: str
@@ -41,6 +43,7 @@ class WorkerRecord:
     capacity: int
     state: WorkerState
     boot_id: str
+    problem: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class CallLease:
 
     Attributes:
         started_at_ms: as in `Pin`; None if the call was placed during an outage of Redis.
+        tenant: of the call; empty: there are no tenants, or this process does not know it.
     """
 
     uuid: str
@@ -65,6 +69,7 @@ class CallLease:
     started_at_ms: int | None
     pins: int
     metadata: Mapping[str, str]
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class CallRecord:
     started_at_ms: int
     pins: int
     metadata: Mapping[str, str]
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

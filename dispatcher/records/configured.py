@@ -76,7 +76,7 @@ def reload(secrets: Secrets, client: BoundedRedis | None) -> None:
 
 
 def _redis_url(secrets: Secrets) -> str | None:
-    return secrets.settings.call_records_redis_url or secrets.settings.redis_url
+    return secrets.settings.call_records_redis_url or secrets.settings.redis_address
 
 
 def _secret(secrets: Secrets) -> str:

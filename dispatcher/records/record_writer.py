@@ -15,6 +15,7 @@ from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
 from common.observe.redaction import redact
 from common.observe.tracing import NO_TRACER, Tracer
+from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.records import lost_trace
 from dispatcher.records.builder import LOST, End, build
@@ -72,8 +73,17 @@ class RecordedCall:
     facts: CallFacts
 
     def started_at(self) -> float:
-        """Return when the call began, in seconds since the epoch."""
-        return time.time() - (time.monotonic() - self.began_seconds)
+        """Return when the call began, here or at an earlier dispatcher, in seconds since the epoch."""
+        here = time.time() - (time.monotonic() - self.began_seconds)
+        return here if self.facts.started_at is None else min(here, self.facts.started_at)
+
+    def seconds(self, ended_seconds: float) -> float:
+        """Return the duration of the call, which ended at this time of the monotonic clock."""
+        here = ended_seconds - self.began_seconds
+        if self.facts.started_at is None:
+            return here
+        ended_at = time.time() - (time.monotonic() - ended_seconds)
+        return max(here, ended_at - self.facts.started_at)
 
     def draft(self) -> str:
         """Return the draft of the record, as JSON."""
@@ -93,6 +103,8 @@ class RecordWriter:
         clock: Callable[[], float] = time.monotonic,
         grace_seconds: float = GRACE_SECONDS,
         tracer: Tracer = NO_TRACER,
+        lost: Callable[[CallRecord], None] = lambda _: None,
+        tenants: Tenants = NO_TENANTS,
     ) -> None:
         """Make a writer.
 
@@ -104,6 +116,8 @@ class RecordWriter:
             clock: monotonic.
             grace_seconds: time for which a call without a holder is not lost yet.
             tracer: takes the spans of lost calls.
+            lost: counts a lost call, by its record.
+            tenants: of the deployment.
         """
         self._registry = registry
         self._fields = tuple(fields)
@@ -112,6 +126,8 @@ class RecordWriter:
         self._clock = clock
         self._grace_seconds = grace_seconds
         self._tracer = tracer
+        self._lost = lost
+        self._tenants = tenants
         # Calls with a record, whose drafts are there yet; and those of them whose drafts may be dropped.
         self._recorded: set[str] = set()
         self._undropped: set[str] = set()
@@ -131,6 +147,7 @@ class RecordWriter:
         # This dispatcher's own draft may be there already.
         if earlier is not None and earlier.facts.record_id != facts.record_id:
             facts.add_earlier(earlier.facts)
+            facts.started_at = earlier.started_at
 
     def ended(self, call: RecordedCall, ending: str, reason: EndReason, text: str) -> None:
         """Write the record of a call that has ended here."""
@@ -204,8 +221,13 @@ class RecordWriter:
         message = "its dispatcher died, and the caller did not come back"
         end = End(LOST, EndReason.LOST, message, draft.started_at, last_seen_at)
         self._recorded.add(uuid)
+        # The draft of an earlier release has no tenant.
+        tenant = self._tenants.told(draft.facts.tenant) or self._tenants.of_call(draft.metadata, {})
+        draft.facts.belongs_to(tenant)
         lost_trace.end_call(self._tracer, uuid, draft.facts, end)
-        self._write(build(uuid, draft.metadata, self._fields, draft.facts, end))
+        record = build(uuid, draft.metadata, self._fields, draft.facts, end)
+        self._lost(record)
+        self._write(record)
 
     async def _draft(self, uuid: str) -> Draft | None:
         """Return the draft of a call's record; None if there is none, or it cannot be read."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import Counter
-
+from common.observe.call_outcome import CallOutcome, EndReason
 from common.observe.metrics import DispatcherMetrics, RecoveryReason, RepinReason
 from dispatcher.call.actions import Ending, Measurement, Metric
+from dispatcher.records.call_record import CallRecord
 
 
 def report(metrics: DispatcherMetrics, measurement: Measurement) -> None:
@@ -16,10 +16,23 @@ def report(metrics: DispatcherMetrics, measurement: Measurement) -> None:
     _REPORTS[measurement.seen](metrics, measurement.value, measurement.label)
 
 
-def count_end(metrics: DispatcherMetrics, ending: Ending) -> None:
+def count_end(metrics: DispatcherMetrics, ending: Ending, reason: EndReason, tenant: str) -> None:
     """Count a call that ended; a call that moved to another dispatcher is counted there."""
     if ending is not Ending.MOVED:
-        _ENDINGS[ending](metrics).inc()
+        metrics.call_ended(_OUTCOMES[ending], reason, tenant)
+
+
+def measure_duration(metrics: DispatcherMetrics, ending: Ending, seconds: float, tenant: str) -> None:
+    """Measure the duration of a call that ended, unless it was rejected or another dispatcher has it."""
+    if ending not in (Ending.MOVED, Ending.REJECTED):
+        metrics.call_lasted(seconds, tenant)
+
+
+def count_lost(metrics: DispatcherMetrics, record: CallRecord) -> None:
+    """Count a call whose dispatcher died, and whose caller did not come back."""
+    tenant = record.tenant or ""
+    metrics.call_ended(CallOutcome.FAILED, EndReason.LOST, tenant)
+    metrics.call_lasted(record.ended_at - record.started_at, tenant)
 
 
 def _repinned(metrics: DispatcherMetrics, reason: str) -> None:
@@ -33,10 +46,10 @@ def _recovered(metrics: DispatcherMetrics, seconds: float, reason: str) -> None:
         metrics.recovery[RecoveryReason(reason)].observe(seconds)
 
 
-_ENDINGS: Final[dict[Ending, Callable[[DispatcherMetrics], Counter]]] = {
-    Ending.COMPLETED: lambda metrics: metrics.calls_completed,
-    Ending.REJECTED: lambda metrics: metrics.calls_rejected,
-    Ending.FAILED: lambda metrics: metrics.calls_failed,
+_OUTCOMES: Final = {
+    Ending.COMPLETED: CallOutcome.COMPLETED,
+    Ending.REJECTED: CallOutcome.REJECTED,
+    Ending.FAILED: CallOutcome.FAILED,
 }
 _REPORTS: Final[dict[Metric, Callable[[DispatcherMetrics, float, str], None]]] = {
     Metric.BAD_INPUT: lambda metrics, _, reason: metrics.bad_input.inc(reason),

@@ -58,6 +58,7 @@ class RecordSide:
         """The call as its record is to know it."""
         identity = self._call.identity
         self.facts.recorded(self._segments())
+        self.facts.belongs_to(identity.tenant)
         return RecordedCall(identity.uuid, identity.metadata, identity.began_seconds, self.facts)
 
     def began(self) -> None:
@@ -86,6 +87,7 @@ class RecordSide:
 
     async def _recall(self) -> None:
         await self._records.recall(self._call.uuid, self.facts)
+        self._call.identity.tenant_recalled(self.facts.tenant)
         if self._trace is not None and self.facts.trace_id not in (None, self._trace.context.trace_id):
             # The earlier dispatcher's connection brought another `traceparent`.
             self._trace.continues(self.facts.traceparent)
@@ -116,11 +118,13 @@ class RecordSide:
         """Take note of a transcript that AVR Core got."""
         self.facts.heard(role, text, time.monotonic() - self._call.identity.began_seconds)
 
-    async def ended(self, ending: Ending, reason: str) -> None:
-        """Write the record, once what another dispatcher knew is there."""
+    async def ended(self, ending: Ending, reason: str) -> float:
+        """Write the record, once what another dispatcher knew is there; return the call's duration in seconds."""
+        ended_seconds = time.monotonic()
         if self._recalling is not None:
             await asyncio.wait([self._recalling])  # it does not raise, and Redis has a time-out
-        self._records.ended(self.recorded, ending.value, self._call.end_reason, reason)
+        recorded = self.recorded
+        self._records.ended(recorded, ending.value, self._call.end_reason, reason)
         if self._trace is not None:
             self._trace.ended(
                 ending.value,
@@ -128,3 +132,4 @@ class RecordSide:
                 is_failure=ending is not Ending.COMPLETED,
                 began_seconds=self._call.identity.began_seconds,
             )
+        return recorded.seconds(ended_seconds)

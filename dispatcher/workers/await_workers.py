@@ -96,8 +96,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the wait as a process of its own and return its exit code."""
 
     async def main(settings: Settings, process: Process) -> int:
-        assert settings.redis_url is not None
-        registry = Registry.from_url(settings.redis_url)
+        redis_address = settings.redis_address
+        assert redis_address is not None
+        registry = Registry.from_url(redis_address)
         try:
             return 0 if await wait(registry, process.draining, seconds=options.seconds) else 1
         finally:

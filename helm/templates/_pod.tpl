@@ -3,20 +3,15 @@
 {{- define "avr-sts.podMetadata" -}}
 {{- $root := index . 0 -}}
 {{- $values := index $root.Values (index . 1) -}}
+{{- $annotations := dict "kubectl.kubernetes.io/default-container" (index . 1) -}}
+{{- if and (eq (index . 1) "dispatcher") (not $values.safeToEvict) -}}
+{{- $_ := set $annotations "cluster-autoscaler.kubernetes.io/safe-to-evict" "false" -}}
+{{- $_ := set $annotations "karpenter.sh/do-not-disrupt" "true" -}}
+{{- end -}}
 labels:
-  {{- with $values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- include "avr-sts.selectorLabels" . | nindent 2 }}
+  {{- mergeOverwrite (deepCopy $values.podLabels) (include "avr-sts.selectorLabels" . | fromYaml) | toYaml | nindent 2 }}
 annotations:
-  kubectl.kubernetes.io/default-container: {{ index . 1 }}
-  {{- if and (eq (index . 1) "dispatcher") (not $values.safeToEvict) }}
-  cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
-  karpenter.sh/do-not-disrupt: "true"
-  {{- end }}
-  {{- with $values.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- mergeOverwrite $annotations $values.podAnnotations | toYaml | nindent 2 }}
 {{- end -}}
 
 {{- define "avr-sts.podPlacement" -}}
@@ -26,9 +21,8 @@ serviceAccountName: {{ include "avr-sts.serviceAccountName" $root }}
 automountServiceAccountToken: false
 {{- /* With service links, a Service named `worker` sets WORKER_PORT=tcp://..., which is a setting of the service. */}}
 enableServiceLinks: false
-{{- with $root.Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+{{- with include "avr-sts.imagePullSecrets" $root }}
+{{ . }}
 {{- end }}
 {{- with $root.Values.podSecurityContext }}
 securityContext:
@@ -71,31 +65,25 @@ topologySpreadConstraints:
 
 {{- define "avr-sts.containerBasics" -}}
 {{- $root := index . 0 -}}
-image: {{ include "avr-sts.image" $root | quote }}
+image: {{ include "avr-sts.image" (list $root $root.Values.image $root.Chart.AppVersion) | quote }}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+{{- with (index $root.Values (index . 1)).envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $root.Values.containerSecurityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* A dispatcher or worker without CPU for a moment still has calls, so it is restarted only after several failures. */ -}}
 {{- define "avr-sts.probes" -}}
-startupProbe:
-  httpGet: {path: /livez, port: admin}
-  periodSeconds: 2
-  timeoutSeconds: 3
-  failureThreshold: 60
-livenessProbe:
-  httpGet: {path: /livez, port: admin}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
-readinessProbe:
-  httpGet: {path: /readyz, port: admin}
-  periodSeconds: 2
-  timeoutSeconds: 3
-  failureThreshold: 2
+{{- $values := index (index . 0).Values (index . 1) -}}
+{{- range list "startupProbe" "livenessProbe" "readinessProbe" }}
+{{- if get $values . }}
+{{ dict . (get $values .) | toYaml }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "avr-sts.volumeMounts" -}}

@@ -6,20 +6,22 @@ from __future__ import annotations
 METRICS = {
     "calls_active": ("gauge", (), "worker"),
     "calls_capacity": ("gauge", (), "worker"),
-    "calls": ("counter", ("outcome",), "dispatcher"),
+    "calls": ("counter", ("outcome", "reason", "tenant"), "dispatcher"),
+    "call_duration_seconds": ("histogram", ("tenant",), "dispatcher"),
     "session_duration_seconds": ("histogram", ("outcome",), "worker"),
     "turn_latency_seconds": ("histogram", (), "worker"),
     "greeting_latency_seconds": ("histogram", (), "dispatcher"),
     "upstream_connect_seconds": ("histogram", (), "worker"),
     "relay_seconds": ("histogram", ("process", "direction"), "dispatcher worker"),
     "tokens": ("counter", ("model", "direction", "modality", "cached"), "worker"),
-    "cost_usd": ("counter", ("model",), "worker"),
+    "cost_usd": ("counter", ("model", "tenant"), "worker"),
     "interruptions": ("counter", (), "dispatcher"),
     "dtmf_digits": ("counter", (), "dispatcher"),
     "bad_input": ("counter", ("reason",), "dispatcher"),
     "tool_calls": ("counter", ("tool", "outcome"), "worker"),
     "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
-    "upstream_errors": ("counter", ("code",), "worker"),
+    "upstream_errors": ("counter", ("code", "key"), "worker"),
+    "upstream_refused": ("gauge", (), "worker"),
     "answers_retried": ("counter", ("reason",), "worker"),
     "answers_given_up": ("counter", ("reason",), "worker"),
     "answer_wait_seconds": ("histogram", (), "worker"),
@@ -44,3 +46,6 @@ METRICS = {
     "spans_dropped": ("counter", ("process",), "dispatcher worker"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
+
+WITHOUT_PANEL = {"call_duration_seconds", "upstream_refused"}
+"""Metrics that no dashboard shows yet."""

@@ -32,6 +32,7 @@ class CallDriver:
         self.limits = CallLimits(**limits)
         self.call = Call(METADATA, self.now, self.limits, announcements)
         self.assignments: list[Assignment] = []
+        self.taken: list[Action] = []
 
     @property
     def state(self) -> State:
@@ -108,6 +109,7 @@ class CallDriver:
 
     def take(self) -> list[Action]:
         taken, self.call.actions = self.call.actions, []
+        self.taken += taken
         return taken
 
     # Up to a state

@@ -10,12 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from common.runtime.cli import parse_arguments
 from common.runtime.release import RELEASE
+from common.settings.fields import SECRETS
+from common.settings.role_secrets import is_withheld
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from tests.docker.image import REPOSITORY, environment, last_stage
@@ -29,6 +32,11 @@ KEY = {"OPENAI_API_KEY": "sk-of-the-test"}
 TOKENS = {name: f"{name.lower()}-of-the-test" for name in ("STS_TOKEN", "CLUSTER_TOKEN", "ADMIN_TOKEN")}
 
 GRAFANA = REPOSITORY / "grafana"
+
+# `NAME_FILE` names the file of a secret.
+OF_FILES = {f"{name}_file" for name in SECRETS}
+PORTS = {"AUDIOSOCKET_PORT", "PAGE_PORT", "GRAFANA_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT"}
+"""Variables for ports of the host."""
 
 Service = dict[str, Any]
 
@@ -58,13 +66,15 @@ def ours(file: str, **variables: str) -> dict[str, Service]:
     return {
         (each["command"] or ["serve"])[0]: each
         for each in services(file, **variables).values()
-        if each["image"].startswith("avr-sts-openai:")
+        if each["image"].startswith("avr-sts-openai:") and not each["entrypoint"]
     }
 
 
 def settings_of(role: str, service: Service) -> Settings:
     """Return the settings of the process."""
-    return Settings.parse(environment_of_the_image() | service["environment"], Role(role))
+    # The file of the token is in a volume.
+    variables = {name: value for name, value in service["environment"].items() if name != "ADMIN_TOKEN_FILE"}
+    return Settings.parse(environment_of_the_image() | variables, Role(role))
 
 
 def environment_of_the_image() -> dict[str, str]:
@@ -86,27 +96,40 @@ def test_missing_key_is_named_with_advice(file: str) -> None:
 
 def test_cluster_has_all_services() -> None:
     found = services(CLUSTER)
-    assert found.keys() == {"avr-core", "avr-ami", "dispatcher", "worker", "redis", "prometheus", "grafana"}
+    assert found.keys() == {
+        *("core", "ami", "dispatcher", "worker", "redis"),
+        *("admin-token", "page", "prometheus", "alertmanager", "alert-log", "grafana"),
+    }
     assert ours(CLUSTER).keys() == {"dispatcher", "worker"}
 
 
 def test_single_file_has_the_service_and_avr_core() -> None:
-    assert services(SINGLE).keys() == {"avr-core", "avr-sts-openai"}
+    assert services(SINGLE).keys() == {"core", "serve", "admin-token"}
     assert ours(SINGLE).keys() == {"serve"}
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_variable_is_a_setting_with_a_valid_value(file: str) -> None:
     for role, service in ours(file).items():
-        assert {name.lower() for name in service["environment"]} <= Settings.model_fields.keys()
+        assert {name.lower() for name in service["environment"]} <= Settings.model_fields.keys() | OF_FILES
         assert settings_of(role, service).port == 6030
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_substituted_variable_is_known(file: str) -> None:
     names = set(re.findall(r"\$\{(\w+)", (REPOSITORY / file).read_text("utf-8")))
-    others = {name for name in names if name.startswith(("AVR_", "AMI_"))} | {"GRAFANA_PASSWORD"}
-    assert {name.lower() for name in names - others} <= Settings.model_fields.keys()
+    others = {name for name in names if name.startswith(("AVR_", "AMI_", "GRAFANA_"))} | {"ALERTMANAGER_CONFIG"}
+    ports = {name for name in names if name in PORTS}
+    assert {name.lower() for name in names - others - ports} <= Settings.model_fields.keys() | OF_FILES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_head_of_the_file_names_each_port_with_its_default(file: str) -> None:
+    head = (REPOSITORY / file).read_text("utf-8").partition("\nname:")[0]
+    text = (REPOSITORY / file).read_text("utf-8")
+    assert {(name, int(port)) for name, port in re.findall(r"([A-Z]+_PORT) (\d+)", head)} == {
+        (name, int(port)) for name, port in re.findall(r"\$\{(\w+_PORT):-(\d+)\}", text) if name in PORTS
+    }
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -121,6 +144,8 @@ def test_every_path_exists(file: str) -> None:
             elif GRAFANA.is_dir() or not source.is_relative_to(GRAFANA):
                 assert source.exists(), source
             assert volume["read_only"]
+        for secret in service.get("secrets", []):
+            assert secret["target"] == f"/run/secrets/{secret['source']}"
         if "build" in service:
             assert (Path(service["build"]["context"]) / service["build"]["dockerfile"]).is_file()
 
@@ -131,7 +156,7 @@ def test_every_image_is_of_this_release_or_pinned(file: str) -> None:
         tag = service["image"].rpartition(":")[2]
         if "build" in service:
             assert tag == RELEASE
-        elif name != "avr-ami":
+        elif name != "ami":
             assert re.fullmatch(r"v?\d+\.\d+\.\d+(-\w+)?", tag), service["image"]
 
 
@@ -145,12 +170,30 @@ def test_stop_grace_period_covers_the_drain(file: str) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_containers_have_minimal_rights(file: str) -> None:
     for name, service in services(file).items():
-        if "build" in service or name == "redis":
+        # AVR's images and Grafana's write into their own folders.
+        if name not in {"core", "ami", "grafana"}:
             assert service["read_only"]
             assert service["cap_drop"] == ["ALL"]
             assert service["security_opt"] == ["no-new-privileges:true"]
-            assert service["tmpfs"]
         assert not service.get("privileged")
+    assert all(each["tmpfs"] for each in ours(file).values())
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_logs_and_memory_of_each_container_are_bounded(file: str) -> None:
+    for name, service in services(file).items():
+        logging = service["logging"]
+        assert logging["driver"] == "json-file", name
+        assert logging["options"] == {"max-size": "20m", "max-file": "5"}, name
+        assert 1 << 26 <= int(service["mem_limit"]) <= 2 << 30, name
+
+
+def test_redis_refuses_writes_before_its_memory_ends() -> None:
+    service = services(CLUSTER)["redis"]
+    command = service["command"]
+    assert command[command.index("--maxmemory") + 1] == "256mb"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert int(service["mem_limit"]) >= 2 * 256 << 20
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -162,13 +205,13 @@ def test_service_runs_as_the_user_of_the_image(file: str) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_only_the_audiosocket_port_is_open_to_other_machines(file: str) -> None:
     ports = [(name, port) for name, each in services(file).items() for port in each.get("ports", [])]
-    assert {name for name, port in ports if port.get("host_ip") != "127.0.0.1"} == {"avr-core"}
+    assert {name for name, port in ports if port.get("host_ip") != "127.0.0.1"} == {"core"}
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_avr_core_waits_for_a_ready_service(file: str) -> None:
     found = services(file)
-    core = found["avr-core"]
+    core = found["core"]
     ((name, condition),) = core["depends_on"].items()
     assert condition["condition"] == "service_healthy"
     assert core["environment"]["STS_URL"] == f"ws://{name}:{found[name]['environment']['PORT']}"
@@ -179,7 +222,7 @@ def test_avr_core_waits_for_a_ready_service(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_token_for_callers_reaches_avr_core(file: str) -> None:
-    assert services(file, **TOKENS)["avr-core"]["environment"]["STS_URL"].endswith(
+    assert services(file, **TOKENS)["core"]["environment"]["STS_URL"].endswith(
         f":6030?token={TOKENS['STS_TOKEN']}"
     )
 
@@ -187,7 +230,83 @@ def test_token_for_callers_reaches_avr_core(file: str) -> None:
 def test_dispatcher_gets_tokens_but_no_openai_key() -> None:
     variables = ours(CLUSTER, **TOKENS)["dispatcher"]["environment"]
     assert not {name for name in variables if name.startswith("OPENAI_")}
-    assert variables.items() >= TOKENS.items()
+    assert {name: variables.get(name) for name in TOKENS} == {**TOKENS, "ADMIN_TOKEN": None}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_admin_token_comes_from_the_file_of_the_first_start(file: str) -> None:
+    found = services(file, **TOKENS)
+    maker = found["admin-token"]
+    assert maker["environment"]["ADMIN_TOKEN"] == TOKENS["ADMIN_TOKEN"]
+    (reader,) = (each for role, each in ours(file, **TOKENS).items() if role != "worker")
+    assert reader["environment"]["ADMIN_TOKEN_FILE"] == maker["command"][0]
+    assert reader["environment"].get("ADMIN_TOKEN", "") == ""
+    assert reader["depends_on"]["admin-token"]["condition"] == "service_completed_successfully"
+    mounts = [each for each in reader["volumes"] if each["source"] == "admin-token"]
+    assert [each["target"] for each in mounts] == [str(Path(maker["command"][0]).parent)]
+    assert mounts[0]["read_only"]
+    # The service reads the file as a member of the group that the maker writes it for.
+    assert maker["user"].split(":")[1] == reader["user"].split(":")[1]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_page_is_at_the_address_that_is_printed(file: str) -> None:
+    found = services(file)
+    (port,) = (found.get("page") or found["serve"])["ports"]
+    assert found["admin-token"]["command"][1] == f"http://localhost:{port['published']}"
+
+
+IN_FILES = ("OPENAI_API_KEY", "CLUSTER_TOKEN", "CALL_RECORDS_SECRET")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_secrets_in_files_reach_the_processes_that_read_them(file: str, tmp_path: Path) -> None:
+    values = {name: f"{name.lower()}-of-the-test" for name in IN_FILES}
+    for name, value in values.items():
+        (tmp_path / name).write_text(value, "utf-8")
+    run = compose(file, {f"{name}_FILE": str(tmp_path / name) for name in IN_FILES})
+    assert run.returncode == 0, run.stderr
+    assert not any(value in run.stdout for value in values.values())
+    found = json.loads(run.stdout)
+    mounted = {each["file"]: f"/run/secrets/{name}" for name, each in found["secrets"].items()}
+    for service in found["services"].values():
+        if not service["image"].startswith("avr-sts-openai:") or service["entrypoint"]:
+            continue
+        role = Role((service["command"] or ["serve"])[0])
+        reads = [name for name in IN_FILES if not is_withheld(name.lower(), role.value)]
+        assert {each["target"] for each in service["secrets"]} >= {
+            mounted[str(tmp_path / name)] for name in reads
+        }, role
+        for name in reads:
+            assert service["environment"][f"{name}_FILE"] == mounted[str(tmp_path / name)], (role, name)
+            assert service["environment"].get(name, "") == "", (role, name)
+
+
+def test_grafana_reads_its_password_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("of-the-test", "utf-8")
+    service = services(CLUSTER, GRAFANA_PASSWORD_FILE=str(tmp_path / "password"))["grafana"]
+    ((target,),) = [[each["target"] for each in service["secrets"]]]
+    assert service["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == target
+    assert service["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == ""
+
+
+def test_prometheus_alertmanager_and_receiver_find_each_other() -> None:
+    found = services(CLUSTER)
+    (peers,) = prometheus()["alerting"]["alertmanagers"]
+    ((target,),) = [each["targets"] for each in peers["static_configs"]]
+    assert target.split(":")[0] in found
+    (receiver,) = yaml.safe_load((REPOSITORY / "compose" / "alertmanager.yml").read_text("utf-8"))["receivers"]
+    url = urlsplit(receiver["webhook_configs"][0]["url"])
+    assert found[url.hostname]["command"] == [str(url.port)]
+
+
+def test_inhibitions_name_alerts_that_exist() -> None:
+    config = yaml.safe_load((REPOSITORY / "compose" / "alertmanager.yml").read_text("utf-8"))
+    named = set(re.findall(r"AvrSts\w+", json.dumps(config)))
+    alerts = yaml.safe_load((GRAFANA / "rules" / "alerts.yaml").read_text("utf-8"))
+    known = {rule["alert"] for group in alerts["groups"] for rule in group["rules"]}
+    assert named <= known
+    assert named
 
 
 def test_settings_of_the_env_file_reach_workers(tmp_path: Path) -> None:

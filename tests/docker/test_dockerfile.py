@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from common.runtime.cli import PROGRAM, parse_arguments
+from common.runtime.release import RELEASE
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from tests.docker.image import REPOSITORY, environment, instructions, is_sent, last_stage, sources
@@ -23,8 +24,14 @@ def test_the_linter_finds_nothing() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def _arguments() -> dict[str, str]:
+    """Return the build arguments with their defaults."""
+    given = [each.values[0].partition("=") for each in instructions() if each.name == "ARG"]
+    return {name: value for name, _, value in given if value}
+
+
 def test_every_base_is_pinned_to_a_release() -> None:
-    arguments = dict(each.values[0].split("=", 1) for each in instructions() if each.name == "ARG")
+    arguments = _arguments()
     for each in instructions():
         if each.name == "FROM":
             image = arguments[each.values[0].removeprefix("${").removesuffix("}")]
@@ -32,12 +39,37 @@ def test_every_base_is_pinned_to_a_release() -> None:
 
 
 def test_python_is_that_of_the_tests() -> None:
-    arguments = dict(each.values[0].split("=", 1) for each in instructions() if each.name == "ARG")
+    arguments = _arguments()
     major, minor = re.findall(r"\d+", arguments["PYTHON_IMAGE"])[:2]
     copied = [value for each in last_stage("COPY") for value in each]
     assert any(f"/lib/python{major}.{minor}/site-packages/" in value for value in copied)
     settings = (REPOSITORY / "pyproject.toml").read_text("utf-8")
     assert f'target-version = "py{major}{minor}"' in settings
+
+
+def test_bases_are_of_one_debian_and_supported_lines() -> None:
+    arguments = _arguments()
+    debians = [re.findall(r"bookworm|trixie", arguments[name]) for name in ("PYTHON_IMAGE", "NODE_IMAGE")]
+    assert debians[0] == debians[1]
+    assert re.match(r"node:(24|26)\.", arguments["NODE_IMAGE"])  # end in April 2028 and 2029
+
+
+def test_labels_have_version_revision_and_time_of_the_build() -> None:
+    pairs = [value for each in last_stage("LABEL") for value in each]
+    labels = {name.rpartition("image.")[2]: value for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+    arguments = _arguments()
+    assert arguments["VERSION"] == RELEASE
+    for name, argument in {"version": "VERSION", "revision": "REVISION", "created": "CREATED"}.items():
+        assert labels[name].strip('"') == f"${{{argument}}}"
+        # An argument of the last stage: one before FROM would be empty here.
+        assert any(each.partition("=")[0] == argument for (each,) in last_stage("ARG")), argument
+    assert labels["base.name"].strip('"') == "docker.io/library/${PYTHON_IMAGE}"
+
+
+def test_no_step_depends_on_a_platform_by_name() -> None:
+    text = (REPOSITORY / "Dockerfile").read_text("utf-8")
+    commands = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert not re.search(r"x86_64|amd64|aarch64|arm64|--platform", commands)
 
 
 def test_default_command_is_serve() -> None:

@@ -20,9 +20,9 @@ import pytest
 import yaml
 
 from grafana import alerting, generate
-from grafana.alerting import Alert, Recording, When
 from grafana.dashboard import Dashboard
 from grafana.generate import DASHBOARDS
+from grafana.rule import Alert, Recording, When
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, ToolCall
@@ -220,7 +220,7 @@ QUERIES = [target for dashboard in DASHBOARDS for target in _targets(dashboard)]
 FIGURES = [
     pytest.param(when, id=f"{alert.name}: {number}")
     for alert in alerting.ALERTS
-    for number, when in enumerate(alert.when)
+    for number, when in enumerate(when for case in alert.cases for when in case)
 ]
 
 
@@ -248,8 +248,7 @@ def test_a_recording_rule_records(scraped: Scraped, recording: Recording) -> Non
 
 @pytest.mark.parametrize("when", FIGURES)
 def test_series_of_an_alert_exist(scraped: Scraped, when: When) -> None:
-    absent = when.expr.removeprefix("absent(").removesuffix(")") if when.expr.startswith("absent(") else when.expr
-    assert _returns_data(scraped.values(absent, {}), when.expr)
+    assert _returns_data(scraped.values(when.expr, {}), when.expr)
 
 
 @pytest.mark.parametrize("alert", alerting.ALERTS, ids=lambda alert: alert.name)

@@ -12,10 +12,66 @@ _KEDA: Final[Values] = {
     "worker": {"autoscaling": {"type": "keda", "keda": {"serverAddress": "http://prometheus.monitoring:9090"}}}
 }
 
+OWN_LABELS: Final = {
+    "app.kubernetes.io/name": "a",
+    "app.kubernetes.io/instance": "b",
+    "app.kubernetes.io/component": "c",
+    "team": "phones",
+}
+"""Labels with the names of selectors, which the chart itself sets."""
+
+SIDECAR: Final[Values] = {
+    "name": "sidecar",
+    "image": "registry.example.com/sidecar:1",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+    "volumeMounts": [{"name": "tmp", "mountPath": "/scratch"}],
+}
+"""A container of people's own."""
+
 MATRIX: Final[dict[str, Values]] = {
     "defaults": {},
     "names of its own": {"fullnameOverride": "calls", "nameOverride": "voice", "commonLabels": {"team": "phones"}},
+    "labels and annotations of the chart's": {
+        "commonLabels": {**OWN_LABELS, "app.kubernetes.io/version": "ours"},
+        "serviceAccount": {"annotations": {"a": "b"}},
+        **{
+            role: {
+                "podLabels": OWN_LABELS,
+                "podAnnotations": {
+                    "kubectl.kubernetes.io/default-container": "sidecar",
+                    "karpenter.sh/do-not-disrupt": "false",
+                },
+            }
+            for role in ("dispatcher", "worker")
+        },
+        "monitoring": {
+            name: {"enabled": True, "labels": OWN_LABELS}
+            for name in ("serviceMonitor", "prometheusRule", "dashboards")
+        },
+    },
+    "keda with fields of the chart's": merged(
+        _KEDA,
+        {"worker": {"autoscaling": {"keda": {"metadata": {"threshold": "0.5", "ignoreNullValues": "true"}}}}},
+    ),
+    "a namespace of its own": {
+        "namespaceOverride": "calls",
+        "serviceAccount": {"create": True},
+        "instructions": {"text": "Be brief.\n"},
+        "tools": {"files": {"a.py": ""}},
+        "dispatcher": {"ingress": {"enabled": True, "hosts": [{"host": "a.example.com"}]}},
+        "worker": _KEDA["worker"],
+        "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    },
     "a very long name": {"fullnameOverride": "a" * 80},
+    "registries": {
+        "global": {"imageRegistry": "mirror.example.com", "imagePullSecrets": ["mirror", {"name": "other"}]},
+        "image": {"registry": "registry.example.com"},
+        "redis": {"bundled": {"image": {"digest": f"sha256:{'1' * 64}", "pullPolicy": "Always"}}},
+    },
     "image by digest": {"image": {"digest": f"sha256:{'0' * 64}"}, "imagePullSecrets": [{"name": "registry"}]},
     "every kind of setting": {
         "config": {
@@ -105,6 +161,51 @@ MATRIX: Final[dict[str, Values]] = {
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
             "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Calls"}},
         }
+    },
+    "fields of Kubernetes": {
+        role: {
+            "deploymentLabels": {"tier": "calls"},
+            "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
+            "envFrom": [{"secretRef": {"name": "more", "optional": True}}],
+            "extraInitContainers": [{**SIDECAR, "name": "warm-up"}],
+            "extraContainers": [{**SIDECAR, "ports": [{"name": "proxy", "containerPort": 15001}]}],
+            "podSpec": {
+                "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+                "runtimeClassName": "gvisor",
+                "automountServiceAccountToken": False,
+                "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}],
+                "containers": [{"name": "sidecar", "tty": True}],
+            },
+            "containerSpec": {
+                "lifecycle": {"postStart": {"exec": {"command": ["true"]}}},
+                "resources": {"limits": {"cpu": "2"}},
+                "env": [{"name": "ADMIN_PORT", "value": "9090"}, {"name": "TZ", "value": "UTC"}],
+                "volumeMounts": [{"name": "tmp", "mountPath": "/cache"}],
+            },
+            "startupProbe": {"failureThreshold": 120},
+            "livenessProbe": {"httpGet": None, "exec": {"command": ["avr-sts-openai", "healthcheck"]}},
+            "readinessProbe": {"periodSeconds": 5},
+        }
+        for role in ("dispatcher", "worker")
+    },
+    "no probes": {
+        role: {"startupProbe": None, "livenessProbe": None, "readinessProbe": None}
+        for role in ("dispatcher", "worker")
+    },
+    "objects of their own": {
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": '{{ include "avr-sts.fullname" . }}-more',
+                    "namespace": "{{ .Release.Namespace }}",
+                },
+                "data": {"release": "{{ .Release.Name }}", "count": "3"},
+            },
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ .Release.Name }}-more\n"
+            "stringData: {a: '{{ add 1 1 }}'}\n",
+        ]
     },
     "restricted egress": {
         "networkPolicy": {

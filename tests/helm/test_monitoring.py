@@ -21,12 +21,15 @@ RULES = {
                 {
                     "alert": "Lost",
                     "expr": "up == 0",
+                    "for": "1m",
+                    "labels": {"severity": "warning"},
                     "annotations": {"summary": "{{ $labels.pod }} is {{ $value }}"},
                 }
             ],
         }
     ]
 }
+RECORDING = {"name": "recording", "rules": [{"record": "a:b:sum", "expr": "sum(b)"}]}
 DASHBOARD = {"title": "Fleet", "panels": [{"legendFormat": "{{pod}}"}]}
 
 
@@ -36,7 +39,7 @@ def with_files(tmp_path: Path) -> Release:
     chart = copy_of_chart(tmp_path)
     for folder, name, text in (
         ("rules", "alerts.yaml", yaml.safe_dump(RULES)),
-        ("rules", "recording.yaml", yaml.safe_dump({"groups": [{"name": "recording", "rules": []}]})),
+        ("rules", "recording.yaml", yaml.safe_dump({"groups": [RECORDING]})),
         ("dashboards", "fleet.json", json.dumps(DASHBOARD, indent=2)),
     ):
         (chart / "files" / folder).mkdir(parents=True, exist_ok=True)

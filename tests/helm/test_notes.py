@@ -24,7 +24,7 @@ def test_every_command_names_an_object_of_the_release(values: Values) -> None:
     commands = re.findall(r"^ .*?(kubectl .*)$", release.notes, re.MULTILINE)
     assert len(commands) >= 4
     for command in commands:
-        assert command.startswith(f"kubectl --namespace {NAMESPACE} ")
+        assert command.startswith(f"kubectl --namespace {values.get('namespaceOverride', NAMESPACE)} ")
         if " create secret " in command:
             continue
         kind, name = re.findall(r"\b(deployment|service|hpa|scaledobject)[/ ]([-a-z0-9]+)", command)[0]
@@ -57,7 +57,7 @@ def test_the_url_within_the_cluster_is_that_of_the_service(values: Values) -> No
     services = {each["metadata"]["name"]: each["spec"] for each in release.of_kind("Service")}
     assert url.hostname is not None
     name, namespace, svc = url.hostname.split(".")
-    assert (namespace, svc) == (NAMESPACE, "svc")
+    assert (namespace, svc) == (values.get("namespaceOverride", NAMESPACE), "svc")
     (port,) = services[name]["ports"]
     assert port["port"] == url.port
     assert port["targetPort"] == "calls"

@@ -12,14 +12,15 @@ from typing import Any
 import helm_python
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
+import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from pydantic import BaseModel, ValidationError
 
 from common.settings.roles import Role
 from common.settings.settings import Settings
-from tests.helm.matrix import MATRIX, Values
-from tests.helm.release import CHART, FULLNAME, Object, Release, render, walk
+from tests.helm.matrix import MATRIX, OWN_LABELS, Values
+from tests.helm.release import CHART, FULLNAME, NAME, NAMESPACE, Object, Release, copy_of_chart, render, walk
 
 KUBERNETES = ("1.27", "1.37")
 """The oldest supported release of Kubernetes, and the newest one with schemas."""
@@ -91,8 +92,51 @@ def test_names_are_unique_and_within_the_limits_of_dns(release: Release) -> None
     for _, name in names:
         assert DNS_LABEL.fullmatch(name), name
     for each in release.objects:
-        for value in each["metadata"]["labels"].values():
+        for value in each["metadata"].get("labels", {}).values():
             assert re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", value), value
+
+
+def test_labels_of_people_replace_no_selector(release: Release) -> None:
+    for each in release.objects:
+        labels = each["metadata"].get("labels", {})
+        if "app.kubernetes.io/component" in labels:
+            assert labels["app.kubernetes.io/instance"] == NAME
+            assert labels["app.kubernetes.io/name"] != OWN_LABELS["app.kubernetes.io/name"]
+            assert labels["app.kubernetes.io/component"] != OWN_LABELS["app.kubernetes.io/component"]
+
+
+@pytest.mark.parametrize(("values", "namespace"), [({}, NAMESPACE), (MATRIX["a namespace of its own"], "calls")])
+def test_every_object_names_its_namespace(values: Values, namespace: str) -> None:
+    release = render(values)
+    assert {each["metadata"]["namespace"] for each in release.objects} == {namespace}
+    assert f"--namespace {namespace} " in release.notes
+    assert f".{namespace}.svc" in release.notes
+
+
+def test_annotations_of_people_replace_those_of_the_chart() -> None:
+    release = render(MATRIX["labels and annotations of the chart's"])
+    metadata = release.get("Deployment", "dispatcher")["spec"]["template"]["metadata"]
+    assert metadata["annotations"] == {
+        "kubectl.kubernetes.io/default-container": "sidecar",
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "false",
+    }
+    assert metadata["labels"]["team"] == "phones"
+    assert release.get("Service", "dispatcher")["metadata"]["labels"]["app.kubernetes.io/version"] == "ours"
+
+
+def test_names_of_digits_stay_text() -> None:
+    release = render({"nameOverride": "404", "fullnameOverride": "a404"}, name="12e3")
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in release.objects} == {"12e3"}
+    for each in release.of_kind("Deployment"):
+        assert each["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"] == "404"
+
+
+def test_loader_of_the_tests_refuses_a_key_twice(tmp_path: Path) -> None:
+    chart = copy_of_chart(tmp_path)
+    (chart / "templates" / "twice.yaml").write_text("kind: A\nmetadata: {name: a, name: b}\n", "utf-8")
+    with pytest.raises(yaml.constructor.ConstructorError, match="name is there twice"):
+        render(chart=chart)
 
 
 def test_references_between_objects_resolve(release: Release) -> None:
@@ -128,9 +172,8 @@ def _pods(release: Release, selector: dict[str, str]) -> list[Object]:
 def test_every_selector_finds_the_pods_of_one_role(release: Release) -> None:
     for service in release.of_kind("Service"):
         (template,) = _pods(release, service["spec"]["selector"])
-        (container,) = template["spec"]["containers"]
         assert {each["targetPort"] for each in service["spec"]["ports"]} <= {
-            each["name"] for each in container["ports"]
+            each["name"] for container in template["spec"]["containers"] for each in container["ports"]
         }
     for deployment in release.of_kind("Deployment"):
         assert _pods(release, deployment["spec"]["selector"]["matchLabels"]) == [deployment["spec"]["template"]]
@@ -150,7 +193,7 @@ def test_every_variable_is_a_setting_with_a_valid_value(release: Release) -> Non
         pod = deployment["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
             variables = {each["name"] for each in container.get("env", [])}
-            assert variables - {"NODE_EXTRA_CA_CERTS"} <= known
+            assert variables - {"NODE_EXTRA_CA_CERTS", "TZ"} <= known
     for role in ("dispatcher", "worker"):
         if f"{FULLNAME}-{role}" in {each["metadata"]["name"] for each in release.of_kind("Deployment")}:
             Settings.parse(release.variables(role), Role(role))
@@ -174,7 +217,8 @@ def test_pods_have_minimal_rights(release: Release) -> None:
             assert not any("hostPort" in port for port in container.get("ports", []))
     for account in release.of_kind("ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
-    assert not {each["kind"] for each in release.objects} & {"Role", "ClusterRole", "RoleBinding", "Secret"}
+    of_the_chart = {each["kind"] for each in release.objects if "labels" in each["metadata"]}
+    assert not of_the_chart & {"Role", "ClusterRole", "RoleBinding", "Secret"}
 
 
 def test_pods_run_as_the_user_of_the_image_by_default() -> None:

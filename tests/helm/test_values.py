@@ -110,7 +110,13 @@ def test_a_refusal_does_not_show_the_password() -> None:
 
 def test_schema_refuses_unknown_names_in_every_object() -> None:
     for path, each in walk(schema()):
-        if isinstance(each, dict) and isinstance(each.get("properties"), dict) and path[-1:] != ("properties",):
+        # Other charts of a release have global values, too.
+        if (
+            path[-1:] != ("global",)
+            and isinstance(each, dict)
+            and isinstance(each.get("properties"), dict)
+            and path[-1:] != ("properties",)
+        ):
             assert each["additionalProperties"] is False, path
 
 
@@ -122,14 +128,44 @@ def _named(each: dict[str, Any]) -> dict[str, Any]:
 
 def test_values_yaml_and_schema_have_the_same_names() -> None:
     def compare(values: Values, part: dict[str, Any], path: str) -> None:
-        listed = {name for name in _named(part) if f"{path}{name}" != "global"}
-        assert listed == values.keys(), path or "top"
+        assert _named(part).keys() == values.keys(), path or "top"
         for name, each in _named(part).items():
             of_people = f"{path}{name}" in {"config", "configFromSecrets"} or name == "authenticationRef"
             if _named(each) and not of_people:
                 compare(values[name], each, f"{path}{name}.")
 
     compare(DEFAULTS, schema(), "")
+
+
+def _maps_and_leaves(values: Values, path: str = "") -> list[str]:
+    paths = []
+    for name, value in values.items():
+        paths.append(f"{path}{name}")
+        if isinstance(value, dict):
+            paths += _maps_and_leaves(value, f"{path}{name}.")
+    return paths
+
+
+def _refusal(values: Values) -> str | None:
+    try:
+        render(values)
+    except (helm_python.HelmValuesError, helm_python.HelmRenderError) as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("path", _maps_and_leaves(DEFAULTS))
+def test_null_is_a_choice_or_is_refused_with_its_name(path: str) -> None:
+    folder, _, name = path.rpartition(".")
+    refusals = (f"at '{folder and '/'}{folder.replace('.', '/')}': missing property '{name}'", f"{path}: ")
+    told = _refusal(_at(path, None))
+    assert told is None or any(each in told for each in refusals)
+
+
+@pytest.mark.parametrize("path", ["worker", "redis.bundled", "dispatcher.service.port", "worker.autoscaling.keda"])
+def test_null_in_place_of_a_needed_value_is_refused(path: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError, match=path.rpartition(".")[2]):
+        render(_at(path, None))
 
 
 BASES: tuple[Values, ...] = (
@@ -147,8 +183,8 @@ BASES: tuple[Values, ...] = (
 """Bases of values, such that every value has an effect in one of them."""
 
 OTHER: dict[str, Any] = {
-    "image.digest": f"sha256:{'1' * 64}",
-    "image.pullPolicy": "Always",
+    **{f"{path}image.digest": f"sha256:{'1' * 64}" for path in ("", "redis.bundled.")},
+    **{f"{path}image.pullPolicy": "Always" for path in ("", "redis.bundled.")},
     "imagePullSecrets": [{"name": "a"}],
     "redis.url": "redis://other/0",
     "dispatcher.service.type": "LoadBalancer",
@@ -164,7 +200,11 @@ OTHER: dict[str, Any] = {
     "worker.autoscaling.keda.authenticationRef": {"name": "a"},
     "networkPolicy.redisPort": 7777,
     "config": {"LOG_LEVEL": "debug"},
+    "extraObjects": MATRIX["objects of their own"]["extraObjects"],
     "monitoring.serviceMonitor.interval": "31s",
+    "monitoring.prometheusRule.runbookUrlBase": "https://wiki.example.com",
+    "monitoring.prometheusRule.alerts": {"AvrStsCostHigh": {"enabled": False}},
+    "monitoring.prometheusRule.additionalGroups": [{"name": "a", "rules": []}],
     "monitoring.serviceMonitor.scrapeTimeout": "7s",
     **{f"{role}.topologySpreadConstraints": [{"topologyKey": "rack"}] for role in ("dispatcher", "worker")},
     **{f"{role}.extraEnv": [{"name": "A", "value": "b"}] for role in ("dispatcher", "worker")},
@@ -219,6 +259,8 @@ def test_every_value_has_an_effect() -> None:
         if not [*(CHART / "files" / folder).glob("*")]
     }
     for path, default in _leaves(DEFAULTS).items():
+        if path.startswith("monitoring.prometheusRule.thresholds."):
+            continue  # tests/helm/test_rules.py looks at each
         values = _at(path, _another(path, default))
         if path.rpartition(".")[0] in without_files or path.startswith("monitoring.dashboards.labels"):
             continue

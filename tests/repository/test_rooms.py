@@ -27,11 +27,15 @@ LONGER_FILES: dict[str, str] = {}
 # From the lowest room to the highest one: a room imports rooms above it in this table.
 ROOMS_OF_COMMON = {
     "common.errors": set[str](),
+    "common.plain_number": set[str](),
     "common.transitions": {"common.errors"},
     "common.audio": {"common.errors"},
     "common.observe": {"common.errors"},
     "common.net": {"common.errors", "common.observe"},
-    "common.settings": {"common.audio", "common.errors", "common.net", "common.observe"},
+    "common.settings": {
+        *("common.audio", "common.errors", "common.net", "common.observe"),
+        "common.plain_number",
+    },
     "common.link": {"common.errors", "common.net", "common.observe"},
     "common.runtime": {"common.errors", "common.net", "common.observe", "common.settings"},
     # The embedded Redis is a process, with a heartbeat.
@@ -56,9 +60,10 @@ ROOMS_OF_A_PACKAGE = {
         "dispatcher.workers",
     },
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
+    "dispatcher.security": set[str](),
     "dispatcher.service": {
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
-        *("dispatcher.recording", "dispatcher.records", "dispatcher.workers"),
+        *("dispatcher.recording", "dispatcher.records", "dispatcher.security", "dispatcher.workers"),
     },
     "dispatcher.main": {
         *(
@@ -69,6 +74,7 @@ ROOMS_OF_A_PACKAGE = {
             "dispatcher.records",
         ),
         "dispatcher.runner",
+        "dispatcher.security",
         "dispatcher.service",
     },
     "worker.audio": {"worker.config"},
@@ -127,6 +133,7 @@ INTERPRETED = {
     "dispatcher/call/assignment.py": _RECORDS,
     "dispatcher/runner/asterisk_runner.py": _ONCE_A_CALL,
     "dispatcher/runner/call_trace.py": "runs a few times in a traced call",
+    "dispatcher/runner/call_end.py": _ONCE_A_CALL,
     "dispatcher/runner/calls.py": "an interface",
     "dispatcher/call/identity.py": _RECORDS,
     "dispatcher/call/limits.py": "constants and a dataclass",
@@ -136,6 +143,7 @@ INTERPRETED = {
     "dispatcher/runner/sounds.py": "reads recordings when the process starts",
     "dispatcher/call/telephony_commands.py": _ONCE_A_CALL,
     "dispatcher/call/caller/token_bucket.py": _ONCE_A_CALL,
+    "worker/runner/own_key.py": "runs a few times in a turn",
     "worker/runner/session_figures.py": "runs a few times in a turn",
     "worker/runner/session_trace.py": "runs a few times in a traced turn",
     "worker/runner/turn_trace.py": _RECORDS,

@@ -16,6 +16,7 @@ from scripts.chart import (
     SCHEMA,
     SECRETS,
     SET_BY_THE_CHART,
+    VALUES,
     out_of_date,
     settings_of_the_chart,
     write,
@@ -64,37 +65,48 @@ def test_a_setting_with_choices_takes_these() -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Return the relevant parts of a repository, with a dashboard and a rule."""
+    """Return the relevant parts of a repository, with a dashboard."""
     (tmp_path / "helm").mkdir()
     shutil.copy(SCHEMA, tmp_path / "helm")
-    for file, text in (
-        ("dashboards/fleet.json", "{}"),
-        ("rules/alerts.yaml", "groups: []\n"),
-        ("rules/README", ""),
-    ):
-        (tmp_path / "grafana" / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "grafana" / file).write_text(text, "utf-8")
+    shutil.copy(VALUES, tmp_path / "helm")
+    for file, text in (("fleet.json", "{}"), ("cost.json", "{}"), ("README", "")):
+        (tmp_path / "grafana/dashboards").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "grafana/dashboards" / file).write_text(text, "utf-8")
     return tmp_path
 
 
 def test_missing_file_is_found_and_written(repository: Path) -> None:
     assert [str(path) for path in out_of_date(repository)] == [
+        "helm/files/dashboards/cost.json",
         "helm/files/dashboards/fleet.json",
         "helm/files/rules/alerts.yaml",
+        "helm/files/rules/recording.yaml",
     ]
     write(repository)
     assert out_of_date(repository) == []
-    assert (repository / "helm/files/rules/alerts.yaml").read_text("utf-8") == "groups: []\n"
+    assert (repository / "helm/files/dashboards/fleet.json").read_text("utf-8") == "{}"
 
 
 def test_changed_and_removed_files_are_found_and_mended(repository: Path) -> None:
     write(repository)
     (repository / "grafana/dashboards/fleet.json").write_text('{"title": "Fleet"}', "utf-8")
-    (repository / "grafana/rules/alerts.yaml").unlink()
-    assert len(out_of_date(repository)) == 2
+    (repository / "grafana/dashboards/cost.json").unlink()
+    (repository / "helm/files/rules/alerts.yaml").write_text("groups: []\n", "utf-8")
+    (repository / "helm/files/rules/former.yaml").write_text("groups: []\n", "utf-8")
+    assert len(out_of_date(repository)) == 4
     write(repository)
     assert out_of_date(repository) == []
-    assert not (repository / "helm/files/rules/alerts.yaml").exists()
+    assert not (repository / "helm/files/dashboards/cost.json").exists()
+    assert not (repository / "helm/files/rules/former.yaml").exists()
+    assert "@scope@" in (repository / "helm/files/rules/alerts.yaml").read_text("utf-8")
+
+
+def test_value_that_may_be_null_from_now_on_changes_the_schema(repository: Path) -> None:
+    write(repository)
+    file = repository / VALUES.relative_to(REPOSITORY)
+    file.write_text(file.read_text("utf-8").replace('fullnameOverride: ""', "fullnameOverride: null"), "utf-8")
+    assert out_of_date(repository) == [SCHEMA.relative_to(REPOSITORY)]
+    assert "fullnameOverride" in json.loads(SCHEMA.read_text("utf-8"))["required"]
 
 
 def test_setting_unknown_to_the_code_is_found(repository: Path) -> None:

@@ -23,6 +23,8 @@ class Metric(Enum):
     ANSWER_GIVEN_UP = "answer_given_up"
     RATE_LIMIT_REMAINING = "rate_limit_remaining"
     UPSTREAM_ERROR = "upstream_error"
+    SIDE_ERROR = "side_error"
+    """An error that does not keep the model from answering: a transcription, or a remote tool's server."""
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
     REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"
 

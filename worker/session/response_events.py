@@ -139,7 +139,7 @@ class ResponseEvents:
 
     def mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:
         """Log that a server's tools are missing in this session."""
-        self._parts.out.report(Metric.UPSTREAM_ERROR, label="mcp_list_tools_failed")
+        self._parts.out.report(Metric.SIDE_ERROR, label="mcp_list_tools_failed")
         self._parts.log.warning("the tools of an MCP server are not available", remedy="check OPENAI_MCP_SERVERS")
 
     def tool_done(self, call_id: str, output: str, now_seconds: float, *, lost: bool) -> None:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import functools
 
-from common.observe.metrics.bounded import MAX_LABEL_VALUES, OTHER, BoundedCounter
+from common.observe.label_values import OTHER
+from common.observe.metrics.bounded import MAX_LABEL_VALUES, BoundedCounter
 from common.observe.metrics.call_process import LastingTask
 from common.observe.metrics.dispatcher_metrics import (
     DispatcherMetrics,
@@ -28,6 +29,7 @@ from common.observe.metrics.series import CONTENT_TYPE, mark_process_dead, rende
 from common.observe.metrics.supervisor_metrics import SupervisorMetrics
 from common.observe.metrics.worker_metrics import (
     RATE_LIMITS,
+    KeyOwner,
     ReconnectReason,
     RetryReason,
     TokenCounters,
@@ -43,6 +45,7 @@ __all__ = [
     "BoundedCounter",
     "DispatcherMetrics",
     "FallbackOutcome",
+    "KeyOwner",
     "LastingTask",
     "ReconnectReason",
     "RecoveryReason",

@@ -11,6 +11,8 @@ from prometheus_client import Counter, Histogram
 from common.observe.metrics.series import counter, histogram
 
 _RELAY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+CALL_SECONDS: Final = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
+"""Bounds for the duration of a call or a session."""
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 

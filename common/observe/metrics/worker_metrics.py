@@ -9,14 +9,15 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 
-from common.observe.metrics.bounded import Bounded, BoundedCounter
-from common.observe.metrics.call_process import CallProcess
+from common.observe.label_values import OTHER
+from common.observe.metrics.bounded import Bounded
+from common.observe.metrics.call_process import CALL_SECONDS, CallProcess
 from common.observe.metrics.series import counter, gauge, histogram
+from common.observe.metrics.tenant_series import CostCounter
 from common.observe.tool_outcome import ToolOutcome
 
 _TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-_SESSION_SECONDS = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
 _TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0, 30.0, 60.0)
 _WAIT_SECONDS = (0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 35.0)
 
@@ -52,6 +53,15 @@ class RetryReason(StrEnum):
     """The response began, and no further event followed."""
 
 
+class KeyOwner(StrEnum):
+    """Whose API key a session uses."""
+
+    OURS = "ours"
+    """The worker's: OPENAI_API_KEY."""
+    CALL = "call"
+    """The call brought its own key: in `init`, or from the instructions service."""
+
+
 RATE_LIMITS: Final = ("requests", "tokens")
 """Names of the Realtime API's limits (`rate_limits.updated`)."""
 
@@ -63,9 +73,7 @@ class WorkerMetrics(CallProcess):
         super().__init__("worker")
         self.calls_active = gauge("calls_active", "Calls under way", "livesum")
         self.calls_capacity = gauge("calls_capacity", "Maximum number of calls of the workers", "livesum")
-        sessions = histogram(
-            "session_duration_seconds", "Duration of a call's session", _SESSION_SECONDS, "outcome"
-        )
+        sessions = histogram("session_duration_seconds", "Duration of a call's session", CALL_SECONDS, "outcome")
         self.session_completed = sessions.labels("completed")
         self.session_failed = sessions.labels("failed")
         self.turn_latency = histogram(
@@ -76,7 +84,12 @@ class WorkerMetrics(CallProcess):
         self.upstream_connect = histogram(
             "upstream_connect_seconds", "Time to open a connection to the Realtime API", _CONNECT_SECONDS
         )
-        self.upstream_errors = BoundedCounter("upstream_errors", "Errors of the Realtime API, by code", "code")
+        self.upstream_errors = UpstreamErrors()
+        self.upstream_refused = gauge(
+            "upstream_refused",
+            "Whether the Realtime API refused the worker's own key at the last attempt",
+            "livemax",
+        )
         retried = counter("answers_retried", "Repeated requests for an answer of the model, by reason", "reason")
         self.answers_retried = {reason: retried.labels(reason) for reason in RetryReason}
         given_up = counter("answers_given_up", "Abandoned answers, by reason", "reason")
@@ -86,7 +99,7 @@ class WorkerMetrics(CallProcess):
         )
         # Its series appear when the API first names a limit, because 0 would mean an exhausted limit.
         self._rate_limit_remaining = gauge(
-            "upstream_rate_limit_remaining", "Remaining part of the Realtime API's rate limits", "livemin", "limit"
+            "upstream_rate_limit_remaining", "Remaining part of the rate limits of our own key", "livemin", "limit"
         )
         reconnects = counter(
             "upstream_reconnects", "Realtime sessions opened to continue a call, by reason", "reason"
@@ -94,7 +107,7 @@ class WorkerMetrics(CallProcess):
         self.reconnects = {reason: reconnects.labels(reason) for reason in ReconnectReason}
         tokens = counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
         self._tokens = Bounded("tokens", "model", functools.partial(TokenCounters.of, tokens))
-        self.cost_usd = BoundedCounter("cost_usd", "Cost of the tokens used, in US dollars", "model")
+        self.cost_usd = CostCounter()
         calls = counter("tool_calls", "Calls of tools, by outcome", "tool", "outcome")
         seconds = histogram("tool_duration_seconds", "Duration of a tool's call", _TOOL_SECONDS, "tool", "outcome")
         self._tools = Bounded("tool_calls", "tool", functools.partial(ToolMetrics.of, calls, seconds))
@@ -106,7 +119,11 @@ class WorkerMetrics(CallProcess):
     def expect_model(self, model: str) -> None:
         """Create the series of a model that is known in advance; it does not count for the bound."""
         self._tokens.expect(model)
-        self.cost_usd.expect(model)
+        self.cost_usd.expect_model(model)
+
+    def expect_tenants(self, *tenants: str) -> None:
+        """Create the series of tenants that are known in advance; "": there are no tenants."""
+        self.cost_usd.expect_tenants(*tenants)
 
     def tokens(self, model: str) -> TokenCounters:
         """Return the counters of `model`, or of `other` for a name beyond the bound or unfit for a label."""
@@ -119,6 +136,29 @@ class WorkerMetrics(CallProcess):
     def tool(self, name: str) -> ToolMetrics:
         """Return the metrics of a tool, or of `other` for a name beyond the bound or unfit for a label."""
         return self._tools.of(name)
+
+
+class UpstreamErrors:
+    """The errors of the Realtime API, by code and by whose key met them."""
+
+    def __init__(self) -> None:
+        errors = counter(
+            "upstream_errors", "Errors of the Realtime API, by code and by whose key was used", "code", "key"
+        )
+
+        def make(code: str) -> dict[KeyOwner, Counter]:
+            return {owner: errors.labels(code, owner.value) for owner in KeyOwner}
+
+        self._codes = Bounded("upstream_errors", "code", make)
+        self._codes.expect(OTHER)
+
+    def expect(self, *codes: str) -> None:
+        """Create the series of codes that are known in advance; they do not count for the bound."""
+        self._codes.expect(*codes)
+
+    def inc(self, code: str, owner: KeyOwner = KeyOwner.OURS) -> None:
+        """Count an error; a code beyond the bound, or unfit for a label, counts as `other`."""
+        self._codes.of(code)[owner].inc()
 
 
 @dataclass(frozen=True, slots=True)

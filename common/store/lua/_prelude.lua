@@ -6,13 +6,15 @@
 --
 -- avr-sts:2:workers          ZSET  worker id -> when its lease ends
 -- avr-sts:2:worker:{id}      HASH  address, host, pid, release, release_order, capacity, state (ready, draining),
---                                  boot_id; ends with the worker's lease
+--                                  boot_id, problem (code with which the Realtime API refused the worker's key, or '');
+--                                  ends with the worker's lease
 -- avr-sts:2:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. The slot of a call whose
 --                                  dispatcher died ends with its lease
 -- avr-sts:2:calls            ZSET  call uuid -> when its lease ends: the index of all calls
 -- avr-sts:2:call:{uuid}      HASH  worker ('': it has none any more), dispatcher ('': it is gone, and the
 --                                  worker waits for another one), epoch, state, started_at_ms, pins, metadata
---                                  (JSON object); ends with the call's lease
+--                                  (JSON object), tenant (missing: there are no tenants, or the dispatcher is of an
+--                                  earlier release); ends with the call's lease
 -- avr-sts:2:said:{uuid}      HASH  the memory from which the call is restored if worker and dispatcher die:
 --                                  profile (JSON), order (JSON array of item ids), item:{id} (JSON), version (of the
 --                                  last write) and fields (their number, itself included); ends with the call

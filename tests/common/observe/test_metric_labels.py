@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from common.observe.call_outcome import EndReason
 from tests.common.metric_table import METRICS
 from tests.common.speaker import Speaker
 
@@ -32,11 +33,13 @@ LABELS = {
     "cached": {"true", "false"},
     "outcome": {"completed", "rejected", "failed", "timed_out", "refused"},
     "reason": {"worker_lost", "drain", "dropped", "rollover", "repin"},
+    ("calls", "reason"): {reason.value for reason in EndReason},
     ("fallbacks", "outcome"): {"ended", "transferred", "refused", "failed", "hung_up"},
     ("call_records", "outcome"): {"delivered", "dropped", "dead", "redaction_failed", "evicted", "erased"},
     ("answers_retried", "reason"): RETRY_REASONS,
     ("answers_given_up", "reason"): RETRY_REASONS,
     "limit": {"requests", "tokens"},
+    "key": {"ours", "call"},
     "task": {"tick", "publish", "certificates", "records", "lost_calls", "record", "sweep"},
     ("recording_dropped_seconds", "reason"): {"queue", "disk", "error", "length", "late"},
     ("connections_refused", "reason"): {
@@ -50,6 +53,7 @@ LABELS = {
         "origin",
     },
     "model": None,
+    "tenant": None,
     "tool": None,
     "code": None,
     ("bad_input", "reason"): None,
@@ -59,7 +63,9 @@ LABELS = {
 CHOSEN = [
     "metrics.dispatcher().bad_input.inc({!r})",
     "metrics.worker().upstream_errors.inc({!r})",
-    "metrics.worker().cost_usd.inc({!r})",
+    "metrics.worker().cost_usd.inc({!r}, '', 1)",
+    "metrics.worker().cost_usd.inc('a_model', {!r}, 1)",
+    "metrics.dispatcher().call_lasted(1, {!r})",
     "metrics.worker().tokens({!r}).output_audio.inc()",
     "metrics.worker().tool({!r}).ended('refused', 1)",
 ]
@@ -93,7 +99,8 @@ DESCRIBE = (
 
 
 def _labels(sample: str) -> list[str]:
-    return re.findall(r"\[([^]]*)\]", sample)
+    # An empty value stands for an absent label.
+    return re.findall(r"\[([^]]+)\]", sample)
 
 
 @pytest.mark.parametrize("role", ["dispatcher", "worker", "supervisor"])
@@ -121,10 +128,12 @@ def test_fixed_labels_have_their_values_and_no_others(start: Callable[..., Speak
     process = start(slot)
     process.tell(
         "metrics.dispatcher() and metrics.supervisor() and 0",
+        "metrics.dispatcher().expect_tenants('a_tenant')",
+        "metrics.worker().expect_tenants('a_tenant')",
         "metrics.worker().expect_model('a_model')",
         "metrics.worker().expect_tools('a_tool')",
     )
-    chosen = {"a_model", "a_tool", "other"}
+    chosen = {"a_model", "a_tenant", "a_tool", "other"}
     fixed = set().union(*(values for values in LABELS.values() if values))
     for sample in process.scrape():
         bounds = [float(sample_label) for sample_label in _labels(sample) if re.match(r"[\d+.]", sample_label)]
@@ -158,7 +167,7 @@ def test_a_foreign_label_value_identifies_no_call(start: Callable[..., Speaker],
 def test_harmless_names_are_kept_as_labels(start: Callable[..., Speaker], name: str) -> None:
     process = start()
     process.tell(f"metrics.worker().upstream_errors.inc({name!r})")
-    assert process.scrape()[f"avr_sts_upstream_errors_total[{name}]"] == 1
+    assert process.scrape()[f"avr_sts_upstream_errors_total[{name}][ours]"] == 1
 
 
 def test_names_from_the_operator_are_kept_in_any_form(start: Callable[..., Speaker]) -> None:
@@ -173,7 +182,7 @@ def test_names_from_the_operator_are_kept_in_any_form(start: Callable[..., Speak
 @pytest.mark.parametrize("expression", CHOSEN)
 def test_a_foreign_label_value_carries_no_secret(start: Callable[..., Speaker], expression: str) -> None:
     process = start()
-    process.tell("metrics.bounded.redaction.know('settings', ['Plain-Process-Key'])")
+    process.tell("sys.modules['common.observe.redaction'].know('settings', ['Plain-Process-Key'])")
     process.tell(*(expression.format(value) for value in ("plain-process-key", "a_Plain-Process-Key")))
     assert "key" not in str(process.scrape()).lower().replace("key_", "")
     assert "other" in {label for sample in process.scrape() for label in _labels(sample)}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.observe.call_outcome import OUTCOMES
 from common.observe.metrics import LastingTask, RetryReason
 from common.observe.record_outcome import RecordOutcome
 from common.observe.recording_drop import RecordingDrop
@@ -14,9 +15,9 @@ from tests.common.speaker import Speaker
 
 def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[..., Speaker]) -> None:
     dispatcher, worker, parent = start(), start(), start()
-    dispatcher.tell("metrics.dispatcher() and 0")
+    dispatcher.tell("metrics.dispatcher().expect_tenants('')")
     worker.tell(
-        "metrics.worker() and 0",
+        "metrics.worker().expect_tenants('')",
         "metrics.worker().tokens('gpt-realtime-2') and 0",
         "metrics.worker().expect_tools('avr_hangup')",
     )
@@ -30,9 +31,12 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         *(f"avr_sts_call_records_total[{outcome}]" for outcome in RecordOutcome),
         "avr_sts_call_records_waiting",
         "avr_sts_call_records_oldest_seconds",
-        "avr_sts_calls_total[completed]",
-        "avr_sts_calls_total[rejected]",
-        "avr_sts_calls_total[failed]",
+        *(
+            f"avr_sts_calls_total[{outcome}][{reason}][]"
+            for reason, those in OUTCOMES.items()
+            for outcome in those
+        ),
+        "avr_sts_call_duration_seconds_count[]",
         "avr_sts_greeting_latency_seconds_count",
         "avr_sts_interruptions_total",
         "avr_sts_dtmf_digits_total",
@@ -73,7 +77,9 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_session_duration_seconds_count[failed]",
         "avr_sts_turn_latency_seconds_count",
         "avr_sts_upstream_connect_seconds_count",
-        "avr_sts_upstream_errors_total[other]",
+        "avr_sts_upstream_errors_total[other][call]",
+        "avr_sts_upstream_errors_total[other][ours]",
+        "avr_sts_upstream_refused",
         "avr_sts_upstream_reconnects_total[dropped]",
         "avr_sts_upstream_reconnects_total[rollover]",
         "avr_sts_upstream_reconnects_total[repin]",
@@ -96,7 +102,7 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_tokens_total[true][input][audio][gpt-realtime-2]",
         "avr_sts_tokens_total[false][output][text][gpt-realtime-2]",
         "avr_sts_tokens_total[false][output][audio][gpt-realtime-2]",
-        "avr_sts_cost_usd_total[other]",
+        "avr_sts_cost_usd_total[other][]",
         # outcome, tool
         *(
             f"avr_sts_{name}[{outcome}][avr_hangup]"
@@ -166,10 +172,10 @@ def test_the_models_of_a_label_are_bounded(start: Callable[..., Speaker]) -> Non
 def test_cost_is_counted_in_fractions_of_a_dollar_by_model(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell(
-        "metrics.worker().cost_usd.inc('gpt-realtime-2', 0.0125)",
-        "metrics.worker().cost_usd.inc('gpt-realtime-2', 0.0375)",
+        "metrics.worker().cost_usd.inc('gpt-realtime-2', '', 0.0125)",
+        "metrics.worker().cost_usd.inc('gpt-realtime-2', '', 0.0375)",
     )
-    assert process.scrape()["avr_sts_cost_usd_total[gpt-realtime-2]"] == 0.05
+    assert process.scrape()["avr_sts_cost_usd_total[gpt-realtime-2][]"] == 0.05
 
 
 def test_calls_of_tools_are_counted_and_timed_by_outcome(start: Callable[..., Speaker]) -> None:
@@ -212,7 +218,7 @@ def test_any_process_answers_for_all(start: Callable[..., Speaker]) -> None:
     assert samples == workers[0].scrape()
     assert samples["avr_sts_calls_active"] == 6
     assert samples["avr_sts_calls_capacity"] == 600
-    assert samples["avr_sts_upstream_errors_total[server_error]"] == 3
+    assert samples["avr_sts_upstream_errors_total[server_error][ours]"] == 3
     assert samples["avr_sts_turn_latency_seconds_count"] == 3
     assert samples["avr_sts_turn_latency_seconds_bucket[0.5]"] == 2
     assert samples["avr_sts_turn_latency_seconds_sum"] == 1.5
@@ -269,7 +275,7 @@ def test_a_restarted_process_continues_its_slots_counters(start: Callable[..., S
         )
         samples = parent.scrape()
         assert samples["avr_sts_calls_active"] == 1
-        assert samples["avr_sts_upstream_errors_total[server_error]"] == life
+        assert samples["avr_sts_upstream_errors_total[server_error][ours]"] == life
         assert samples["avr_sts_turn_latency_seconds_count"] == life
         files.add(frozenset(file.name for file in tmp_path.iterdir()))
         worker.kill()
@@ -292,9 +298,9 @@ def test_labels_of_the_dead_count_for_their_successors(start: Callable[..., Spea
     assert sizes[0] == sizes[-1]
     samples = start("serve").scrape()
     errors = {name: value for name, value in samples.items() if "upstream_errors_total" in name}
-    assert len(errors) == 40 + len(("timeout", "other"))
-    assert errors["avr_sts_upstream_errors_total[other]"] == 60 + 3 * 100
-    assert samples["avr_sts_upstream_errors_total[life0-39]"] == 1
+    assert len(errors) == 2 * (40 + len(("timeout", "other")))
+    assert errors["avr_sts_upstream_errors_total[other][ours]"] == 60 + 3 * 100
+    assert samples["avr_sts_upstream_errors_total[life0-39][ours]"] == 1
 
 
 def test_the_answer_is_the_librarys_own(start: Callable[..., Speaker], tmp_path: Path) -> None:
@@ -335,7 +341,7 @@ def test_16_workers_are_one_answer_with_each_series_once(start: Callable[..., Sp
         worker.tell(*expressions)
     together = worker.scrape()
     assert together == {name: pytest.approx(value * 16) for name, value in alone.items()}
-    assert len([*tmp_path.iterdir()]) == 16 * len(("counter", "gauge", "histogram"))
+    assert len([*tmp_path.iterdir()]) == 16 * len(("counter", "gauge_livesum", "gauge_livemax", "histogram"))
 
 
 def test_a_starting_process_does_not_spoil_the_answer(start: Callable[..., Speaker], tmp_path: Path) -> None:

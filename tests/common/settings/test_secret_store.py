@@ -17,6 +17,7 @@ GIVEN = {
     "OPENAI_SESSION": '{"temperature": 0.7}',
     "SAFETY_IDENTIFIER_SECRET": "a-secret-for-identifiers",
     "REDIS_URL": "redis://user:first@here:6379/0",
+    "REDIS_URL_PASSWORD": "",
     "STS_TOKEN": "the-first-sts-token",
     "CLUSTER_TOKEN": "the-first-cluster-token",
     "ADMIN_TOKEN": "the-first-admin-token",
@@ -29,6 +30,7 @@ NEW = {
     "OPENAI_SESSION": '{"speed": 1.1}',
     "SAFETY_IDENTIFIER_SECRET": "another-secret-for-identifiers",
     "REDIS_URL": "redis://other:second@here:6379/0",
+    "REDIS_URL_PASSWORD": "second",
     "STS_TOKEN": "the-second-sts-token",
     "CLUSTER_TOKEN": "the-second-cluster-token",
     "ADMIN_TOKEN": "the-second-admin-token",
@@ -44,7 +46,8 @@ def settings(**variables: str) -> Settings:
 
 @pytest.mark.parametrize("name", [name.upper() for name in SECRETS])
 def test_every_secret_can_be_replaced(name: str) -> None:
-    secrets, fresh = Secrets(settings()), settings(**{name: NEW[name]})
+    beside = {"REDIS_URL": "redis://here"} if name == "REDIS_URL_PASSWORD" else {}
+    secrets, fresh = Secrets(settings(**beside)), settings(**beside, **{name: NEW[name]})
     replacement = secrets.replace(fresh)
     assert (replacement.changed, replacement.need_restart) == ((name,), ())
     assert secrets.settings == fresh
@@ -68,6 +71,16 @@ def test_a_token_that_is_set_or_unset_takes_a_restart(name: str) -> None:
         replacement = secrets.replace(settings(**{name: after}))
         assert (replacement.changed, replacement.need_restart) == ((), (name,))
         assert secrets.settings == settings(**{name: before})
+
+
+def test_password_of_redis_is_replaced_beside_its_url() -> None:
+    before = settings(REDIS_URL="redis://user@here:6379/0", REDIS_URL_PASSWORD="first")
+    after = settings(REDIS_URL="redis://user@here:6379/0", REDIS_URL_PASSWORD="p@ss/word")
+    secrets = Secrets(before)
+    replacement = secrets.replace(after)
+    assert (replacement.changed, replacement.need_restart) == (("REDIS_URL_PASSWORD",), ())
+    assert secrets.settings.redis_address == "redis://user:p%40ss%2Fword@here:6379/0"
+    assert {"first", "p@ss/word", "p%40ss%2Fword"} <= secrets.seen
 
 
 def test_another_redis_takes_a_restart() -> None:

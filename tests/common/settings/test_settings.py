@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from redis.asyncio.connection import parse_url
 
 from common.audio.wav import write_wav
 from common.errors import SettingsError
@@ -236,6 +237,41 @@ def test_details_of_turn_detection() -> None:
     assert semantic.openai_turn_detection_eagerness is Eagerness.LOW
     assert semantic.notices == DEFAULT_NOTICES
     assert parse(OPENAI_TURN_DETECTION="none").openai_turn_detection is TurnDetection.NONE
+
+
+@pytest.mark.parametrize(
+    "password", ["plain", "p@ss:w/rd?#&=%41+ é", "$(HOME)", "[::1]", "' #x", "a b", "x" * 500]
+)
+@pytest.mark.parametrize("url", ["redis://h:6380/1", "rediss://user@[::1]:6380/1", "unix:///run/redis.sock"])
+def test_password_beside_the_url_reaches_redis_unchanged(url: str, password: str) -> None:
+    settings = parse(REDIS_URL=url, REDIS_URL_PASSWORD=password)
+    assert settings.redis_address is not None
+    connection = parse_url(settings.redis_address)
+    assert connection.pop("password") == password
+    assert connection == parse_url(url)
+    assert settings.redis_url == url
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        (
+            {"REDIS_URL": "redis://:a@h", "REDIS_URL_PASSWORD": "hunter2"},
+            "REDIS_URL_PASSWORD is set, and REDIS_URL has a password: set one of them",
+        ),
+        (
+            {"REDIS_URL": "redis://h", "REDIS_URL_PASSWORD": "hunter2\nsecond"},
+            "REDIS_URL_PASSWORD must be text without line breaks and other control characters",
+        ),
+    ],
+)
+def test_wrong_password_of_redis_stops_the_start_unshown(variables: dict[str, str], told: str) -> None:
+    assert refusal(**variables) == told
+
+
+def test_password_without_a_redis_url_stops_serve() -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL_PASSWORD is set without REDIS_URL: set REDIS_URL too"):
+        Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL_PASSWORD": "hunter2"}, Role.SERVE)
 
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://:p@h:6380/1", "unix:///run/redis.sock"])

@@ -36,7 +36,12 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 def worker(
-    name: str, *, capacity: int = 10, release: str = "1.0.0", state: WorkerState = WorkerState.READY
+    name: str,
+    *,
+    capacity: int = 10,
+    release: str = "1.0.0",
+    state: WorkerState = WorkerState.READY,
+    problem: str = "",
 ) -> WorkerRecord:
     return WorkerRecord(
         id=name,
@@ -47,6 +52,7 @@ def worker(
         capacity=capacity,
         state=state,
         boot_id=f"{name}-boot_id",
+        problem=problem,
     )
 
 
@@ -96,7 +102,7 @@ def passed(redis: Redis, moment_ms: int) -> Callable[[], Awaitable[bool]]:
 
 class TestWorkers:
     async def test_a_published_worker_is_listed_unchanged(self, registry: Registry) -> None:
-        record = worker("w1", capacity=7, release="1.2.3", state=WorkerState.DRAINING)
+        record = worker("w1", capacity=7, release="1.2.3", state=WorkerState.DRAINING, problem="http_401")
         await publish(registry, record)
         assert await registry.workers() == [
             WorkerStatus(
@@ -109,8 +115,19 @@ class TestWorkers:
                 state=WorkerState.DRAINING,
                 boot_id="w1-boot_id",
                 calls=0,
+                problem="http_401",
             )
         ]
+
+    async def test_a_worker_of_a_release_without_problems_has_none(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1", problem="http_401"))
+        await redis.hdel(f"{KEY_PREFIX}worker:w1", "problem")
+        assert [each.problem for each in await registry.workers()] == [""]
+
+    async def test_a_problem_that_is_over_disappears(self, registry: Registry) -> None:
+        for problem in ("http_401", ""):
+            await publish(registry, worker("w1", problem=problem))
+        assert [each.problem for each in await registry.workers()] == [""]
 
     async def test_a_worker_that_stops_publishing_disappears(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"), lease_seconds=SHORT_SECONDS)
@@ -423,6 +440,20 @@ class TestRenew:
         await pinned(registry, "c1", excluded=["w2"])  # the dispatcher gave up on this one and took w2 at epoch 1
         await registry.renew("d1", [lease("c1", "w2", epoch=1)], lease_seconds=LONG_SECONDS)
         assert await loads(registry) == {"w1": 0, "w2": 1}
+
+    async def test_the_tenant_of_a_call_is_published_when_it_is_known(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1")
+        tenants = []
+        # A worker, or a dispatcher of an earlier release, tells none.
+        for tenant in ("", "other", "acme", ""):
+            held = replace(lease("c1", "w1"), tenant=tenant)
+            await registry.renew("d1", [held], lease_seconds=LONG_SECONDS)
+            record = await registry.call("c1")
+            assert record is not None
+            tenants.append(record.tenant)
+        assert tenants == ["", "other", "acme", "acme"]
+        assert [call.tenant for call in await registry.calls()] == ["acme"]
 
     @pytest.mark.parametrize("stale_epoch", [1, 2])
     async def test_a_superseded_renewal_leaves_the_record(self, registry: Registry, stale_epoch: int) -> None:

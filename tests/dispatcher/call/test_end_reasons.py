@@ -8,6 +8,8 @@ import pytest
 
 from common.link import wire
 from common.link.wire import EndReason, TelephonyAction
+from common.observe.call_outcome import OUTCOMES
+from dispatcher.call.actions import Ended
 from dispatcher.call.announcements import Announcements
 from dispatcher.call.states import State
 from tests.dispatcher.call_driver import CallDriver, sound
@@ -104,6 +106,28 @@ def is_refused_upstream(driver: CallDriver) -> None:
     driver.live().record(wire.Ended("failed", "bad key", EndReason.UPSTREAM))
 
 
+def fails_for_a_reason_of_completed_calls(driver: CallDriver) -> None:
+    driver.live().record(wire.Ended("failed", "", EndReason.CALLER_HUNG_UP))
+
+
+def completes_for_a_reason_of_failed_calls(driver: CallDriver) -> None:
+    driver.live().record(wire.Ended("completed", "", EndReason.UPSTREAM))
+
+
+def hangs_up_for_a_reason_of_failed_calls(driver: CallDriver) -> None:
+    command(driver, TelephonyAction.HANG_UP, ok=True, end_reason=EndReason.UPSTREAM)
+
+
+def says_nothing_right(driver: CallDriver) -> None:
+    driver.call.broke_protocol("bad_json", "no JSON")
+
+
+def finds_no_room_again(driver: CallDriver) -> None:
+    driver.live().lose_worker()
+    driver.now += driver.limits.recovery_seconds
+    driver.call.not_placed(1013, "no capacity", driver.now)
+
+
 def fails_without_a_reason(driver: CallDriver) -> None:
     driver.live().record(wire.Ended("failed", "of a release that gives none"))
 
@@ -138,14 +162,22 @@ def has_a_fault(driver: CallDriver) -> None:
         (finds_no_worker, EndReason.NO_WORKER),
         (is_refused_upstream, EndReason.UPSTREAM),
         (fails_without_a_reason, EndReason.INTERNAL),
+        (fails_for_a_reason_of_completed_calls, EndReason.INTERNAL),
+        (completes_for_a_reason_of_failed_calls, EndReason.AGENT_HUNG_UP),
+        (hangs_up_for_a_reason_of_failed_calls, EndReason.AGENT_HUNG_UP),
+        (says_nothing_right, EndReason.PROTOCOL),
+        (finds_no_room_again, EndReason.NO_CAPACITY),
         (is_stopped, EndReason.STOPPED),
         (has_a_fault, EndReason.INTERNAL),
     ],
 )
 def test_an_end_has_a_reason(end: Callable[[CallDriver], None], reason: EndReason, driver: CallDriver) -> None:
     end(driver)
+    driver.take()
     assert driver.state is State.ENDED
     assert driver.call.end_reason is reason
+    (ended,) = [action for action in driver.taken if isinstance(action, Ended)]
+    assert ended.ending.value in {outcome.value for outcome in OUTCOMES[reason]}
 
 
 def test_a_call_that_took_the_way_out_keeps_its_reason() -> None:

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
+from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.call.actions import Measurement, Metric
 from dispatcher.records.call_record import CallRecord
@@ -39,10 +40,11 @@ class Keeper:
 class Writer:
     """The writer of one dispatcher, whose clock stands still until a test moves it."""
 
-    def __init__(self, registry: Registry, *, with_text: bool = False) -> None:
+    def __init__(self, registry: Registry, *, with_text: bool = False, tenants: Tenants = NO_TENANTS) -> None:
         self.now = 1000.0
         self.keeper = Keeper()
         self.kept = KeptSpans()
+        self.lost: list[CallRecord] = []
         self.writer = RecordWriter(
             registry,
             with_text=with_text,
@@ -50,13 +52,15 @@ class Writer:
             clock=lambda: self.now,
             grace_seconds=GRACE_SECONDS,
             tracer=self.kept,
+            lost=self.lost.append,
+            tenants=tenants,
         )
 
-    def call(self, uuid: str, *, keys: int = 0) -> RecordedCall:
+    def call(self, uuid: str, *, keys: int = 0, began_before_seconds: float = 5) -> RecordedCall:
         facts = self.writer.facts()
         for _ in range(keys):
             facts.measured(Measurement(Metric.DIGIT))
-        return RecordedCall(uuid, {"from": "100", "secret": "x"}, time.monotonic() - 5, facts)
+        return RecordedCall(uuid, {"from": "100", "secret": "x"}, time.monotonic() - began_before_seconds, facts)
 
     async def look(self, *, after_seconds: float = 0.0, held: tuple[str, ...] = ()) -> list[CallRecord]:
         """Look for lost calls, and return their records."""
@@ -121,6 +125,17 @@ class TestDrafts:
         assert later.facts.record_id == call.facts.record_id
         assert later.facts.counts.keys == 3
 
+    async def test_a_call_began_at_its_first_dispatcher(self, registry: Registry) -> None:
+        await pin(registry)
+        first, second = Writer(registry), Writer(registry)
+        await first.writer.keep_drafts([first.call("call-1", began_before_seconds=300)])
+        later = second.call("call-1", began_before_seconds=10)
+        await second.writer.recall("call-1", later.facts)
+        assert later.seconds(time.monotonic()) == pytest.approx(300, abs=5)
+        second.writer.ended(later, "completed", EndReason.CALLER_HUNG_UP, "")
+        (record,) = second.keeper.records
+        assert record.ended_at - record.started_at == pytest.approx(300, abs=5)
+
     async def test_a_dispatchers_own_draft_is_not_added(self, registry: Registry) -> None:
         await pin(registry)
         writer = Writer(registry)
@@ -162,10 +177,11 @@ class TestDrafts:
 
 
 class TestLostCalls:
-    async def lose(self, registry: Registry, uuid: str = "call-1") -> RecordedCall:
+    async def lose(self, registry: Registry, uuid: str = "call-1", tenant: str = "") -> RecordedCall:
         """Leave a call behind whose dispatcher has died."""
         writer = Writer(registry)
         call = writer.call(uuid, keys=2)
+        call.facts.belongs_to(tenant)
         await pin(registry, uuid)
         await writer.writer.keep_drafts([call])
         await registry.unpin(uuid, epoch=1)
@@ -179,10 +195,31 @@ class TestLostCalls:
         assert (record.id, record.ending, record.reason) == (call.facts.record_id, "lost", "lost")
         assert (record.keys, record.metadata, record.hung_up_by) == (2, {"from": "100"}, "unknown")
         assert 4 < record.seconds < 30
+        assert writer.lost == [record], "it is counted"
         writer.keeper.stored[0]()
         await writer.writer.keep_drafts([])
         assert await registry.draft("call-1") is None
         assert await registry.claim(f"{RECORD_CLAIM}call-1", seconds=60), "nothing of it is left in Redis"
+
+    @pytest.mark.parametrize(
+        ("tenant", "tenants", "recorded"),
+        [
+            ("umbrella", Tenants("from", ["acme=100"]), "umbrella"),
+            # The dispatcher that died was of an earlier release.
+            ("", Tenants("from", ["acme=100"]), "acme"),
+            ("", Tenants("from"), "other"),
+            ("+4930123456", Tenants("from", ["acme=100"]), "other"),
+            ("umbrella", NO_TENANTS, None),
+        ],
+    )
+    async def test_the_record_of_a_lost_call_has_its_tenant(
+        self, registry: Registry, tenant: str, tenants: Tenants, recorded: str | None
+    ) -> None:
+        await self.lose(registry, tenant=tenant)
+        writer = Writer(registry, tenants=tenants)
+        await writer.look()
+        (record,) = await writer.look(after_seconds=GRACE_SECONDS)
+        assert record.tenant == recorded
 
     async def test_span_of_the_lost_call_ends_its_trace(self, registry: Registry) -> None:
         first = Writer(registry)
