@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from common.link import wire
 from common.link.wire import EndReason
@@ -50,6 +50,10 @@ class Metric(Enum):
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
     REPIN = "repin"
     RECOVERY_SECONDS = "recovery_seconds"
+
+
+SPOKE_FIRST: Final = "spoke_first"
+"""Label of GREETING_SECONDS if the caller spoke before: the first sound is an answer, and no greeting."""
 
 
 class Play(NamedTuple):

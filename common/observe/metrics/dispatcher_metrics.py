@@ -68,7 +68,9 @@ class DispatcherMetrics(CallProcess):
         )
         self._calls = TenantSeries("calls", functools.partial(CallMetrics.of, calls, duration))
         self.greeting_latency = histogram(
-            "greeting_latency_seconds", "Time from init to the first frame sent", _GREETING_SECONDS
+            "greeting_latency_seconds",
+            "Time from init to the first frame sent, if the caller did not speak before",
+            _GREETING_SECONDS,
         )
         self.interruptions = counter("interruptions", "Interruptions of the agent by callers")
         self.dtmf_digits = counter("dtmf_digits", "Digits that callers pressed")

@@ -238,6 +238,8 @@ class WorkerSide:
             case Kind.FINISHED:
                 finished = wire.decode_control(wire.Finished, payload)
                 self._speaking = finished.speaking
+                if finished.speaking:
+                    self._playback.caller_speaks()
                 # The lost dispatcher had the beginning of the caller's present speech.
                 attaches = assignment.is_attached and connects
                 self._spoke_before_us = finished.speaking and (attaches or self._spoke_before_us)

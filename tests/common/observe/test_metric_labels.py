@@ -40,6 +40,7 @@ LABELS = {
     ("answers_given_up", "reason"): RETRY_REASONS,
     "limit": {"requests", "tokens"},
     "key": {"ours", "call"},
+    "part": {"end_of_speech", "model", "service"},
     "task": {"tick", "publish", "certificates", "records", "lost_calls", "record", "sweep"},
     ("recording_dropped_seconds", "reason"): {"queue", "disk", "error", "length", "late"},
     ("connections_refused", "reason"): {
