@@ -73,6 +73,7 @@ def test_bundled_redis_accepts_only_both_roles_and_has_no_egress() -> None:
         ({"redis": {"url": "redis://redis/0"}}, 6379),
         ({"redis": {"url": "redis://[fd00::1]:6381/0"}}, 6381),
         (MATRIX["redis by secret"], 6379),
+        (MATRIX["redis by host"], 6380),
         (MATRIX["restricted egress"], 16379),
     ],
 )
@@ -116,6 +117,21 @@ def test_dispatchers_reach_the_receiver_of_records(values: Values, more: set[int
     assert set.union(*map(ports, egress)) == {53, 5353, 6006, 6379, 7000} | more
     with_targets = [each for each in egress if ports(each) == {6379} and "to" not in each]
     assert bool(with_targets) == ("CALL_RECORDS_REDIS_URL" in str(values))
+
+
+@pytest.mark.parametrize("port", [16006, 18443, 16379, 14317, 12345])
+def test_ports_of_urls_in_secrets_can_be_opened(port: int) -> None:
+    assert "to" not in rule_for(port, policy("dispatcher", MATRIX["ports of URLs in secrets"])["egress"])
+
+
+def test_ports_of_urls_in_secrets_replace_the_guesses() -> None:
+    egress = policy("dispatcher", MATRIX["ports of URLs in secrets"])["egress"]
+    assert set.union(*map(ports, egress)) == {53, 5353, 6379, 7000, 16006, 18443, 16379, 14317, 12345}
+
+
+def test_collector_in_a_secret_is_reached_at_its_usual_port() -> None:
+    values: Values = {"configFromSecrets": {"OTEL_EXPORTER_OTLP_ENDPOINT": {"name": "a", "key": "b"}}}
+    assert "to" not in rule_for(4317, policy("dispatcher", values)["egress"])
 
 
 def test_workers_reach_everything_but_link_local_addresses() -> None:

@@ -17,6 +17,7 @@ from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from pydantic import BaseModel, ValidationError
 
+from common.settings.fields import SECRETS
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from tests.helm.matrix import MATRIX, OWN_LABELS, Values
@@ -188,11 +189,11 @@ def test_every_selector_finds_the_pods_of_one_role(release: Release) -> None:
 
 
 def test_every_variable_is_a_setting_with_a_valid_value(release: Release) -> None:
-    known = {name.upper() for name in Settings.model_fields}
+    known = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
     for deployment in release.of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
-            variables = {each["name"] for each in container.get("env", [])}
+            variables = {each["name"] for each in container.get("env", []) if "OTEL_" not in each["name"]}
             assert variables - {"NODE_EXTRA_CA_CERTS", "TZ"} <= known
     for role in ("dispatcher", "worker"):
         if f"{FULLNAME}-{role}" in {each["metadata"]["name"] for each in release.of_kind("Deployment")}:

@@ -179,6 +179,8 @@ BASES: tuple[Values, ...] = (
     {"monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}},
     {"serviceAccount": {"create": False}},
     MATRIX["redis by secret"],
+    {"redis": {"host": "redis", "existingSecret": "redis"}},
+    MATRIX["ports of URLs in secrets"],
 )
 """Bases of values, such that every value has an effect in one of them."""
 
@@ -198,7 +200,9 @@ OTHER: dict[str, Any] = {
     "worker.autoscaling.type": "hpa",
     "worker.autoscaling.keda.serverAddress": "http://other:9090",
     "worker.autoscaling.keda.authenticationRef": {"name": "a"},
-    "networkPolicy.redisPort": 7777,
+    **{f"networkPolicy.{name}Port": 7777 for name in ("redis", "ami", "webhook", "recordsRedis", "otlp")},
+    "networkPolicy.dispatcherPorts": [7777],
+    "redis.host": "other",
     "config": {"LOG_LEVEL": "debug"},
     "extraObjects": MATRIX["objects of their own"]["extraObjects"],
     "monitoring.serviceMonitor.interval": "31s",
