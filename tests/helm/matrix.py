@@ -152,6 +152,48 @@ MATRIX: Final[dict[str, Values]] = {
             }
         },
     ),
+    "dispatchers by hpa": {"dispatcher": {"autoscaling": {"enabled": True}}},
+    "dispatchers by a metric of their own": {
+        "dispatcher": {
+            "autoscaling": {
+                "enabled": True,
+                "minReplicas": 3,
+                "maxReplicas": 30,
+                "metrics": [
+                    {
+                        "type": "Pods",
+                        "pods": {
+                            "metric": {"name": "avr_sts_calls_active"},
+                            "target": {"type": "AverageValue", "averageValue": "200"},
+                        },
+                    }
+                ],
+            }
+        }
+    },
+    "a budget of available pods": {
+        role: {"podDisruptionBudget": {"minAvailable": "50%"}} for role in ("dispatcher", "worker")
+    },
+    "two families of addresses": {
+        "ipFamilyPolicy": "PreferDualStack",
+        "ipFamilies": ["IPv6", "IPv4"],
+    },
+    "a route of everything": {
+        "commonLabels": {"team": "phones"},
+        "dispatcher": {
+            "httpRoute": {
+                "enabled": True,
+                "annotations": {"a": "b"},
+                "parentRefs": [{"name": "edge", "namespace": "gateways", "sectionName": "https"}],
+                "hostnames": ["calls.example.com"],
+                "path": "/calls",
+                "filters": [
+                    {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["X-Internal"]}}
+                ],
+                "timeouts": {"request": "2h"},
+            }
+        },
+    },
     "node port": {
         "dispatcher": {"service": {"type": "NodePort", "nodePort": 30630, "externalTrafficPolicy": "Local"}}
     },
@@ -195,7 +237,14 @@ MATRIX: Final[dict[str, Values]] = {
     },
     "monitoring": {
         "monitoring": {
-            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "serviceMonitor": {
+                "enabled": True,
+                "labels": {"release": "prometheus"},
+                "relabelings": [{"targetLabel": "cluster", "replacement": "berlin"}],
+                "metricRelabelings": [
+                    {"sourceLabels": ["__name__"], "regex": "avr_sts_tool_.*", "action": "drop"}
+                ],
+            },
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
             "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Calls"}},
         }

@@ -80,7 +80,7 @@ def test_the_url_within_the_cluster_is_that_of_the_service(values: Values) -> No
             },
             "ws://demo-avr-sts-openai-dispatcher.telephony.svc:80?token=THE_TOKEN",
         ),
-        (MATRIX["example nginx"], "wss://calls.example.com/"),
+        (MATRIX["example ingress-nginx"], "wss://calls.example.com/"),
         (
             {"dispatcher": {"ingress": {"enabled": True, "hosts": [{"host": "a.b", "path": "/calls"}]}}},
             "ws://a.b/calls",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
+import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from common.settings.fields import SECRETS
 from common.settings.roles import Role
 from common.settings.settings import Settings
+from tests.helm.gateway import HTTP_ROUTE
 from tests.helm.matrix import MATRIX, OWN_LABELS, Values
 from tests.helm.release import CHART, FULLNAME, NAME, NAMESPACE, Object, Release, copy_of_chart, render, walk
 
@@ -59,6 +61,8 @@ def check(each: str, version: str) -> None:
     parsed = json.loads(each)
     if parsed["kind"] in OPERATORS:
         check_operators_object(parsed)
+    elif parsed["kind"] == "HTTPRoute":
+        jsonschema.validate(parsed, HTTP_ROUTE)
     else:
         kubernetes_validate.validate(parsed, version, strict=True)
 
@@ -201,8 +205,8 @@ def test_every_variable_is_a_setting_with_a_valid_value(release: Release) -> Non
 
 
 def test_pods_have_minimal_rights(release: Release) -> None:
-    for deployment in release.of_kind("Deployment"):
-        pod = deployment["spec"]["template"]["spec"]
+    pods = [each["spec"]["template"]["spec"] for each in release.of_kind("Deployment")]
+    for pod in [*pods, *(each["spec"] for each in release.of_kind("Pod"))]:
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
