@@ -186,8 +186,8 @@ BASES: tuple[Values, ...] = (
     {"redis": {"host": "redis", "existingSecret": "redis"}},
     MATRIX["ports of URLs in secrets"],
     MATRIX["dispatchers by hpa"],
-    {"dispatcher": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}},
-    {"dispatcher": {"httpRoute": {"parentRefs": [{"name": "a"}]}}},
+    {"dispatcher": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "edge"}]}}},
+    {"dispatcher": {"httpRoute": {"parentRefs": [{"name": "edge"}]}}},
 )
 """Bases of values, such that every value has an effect in one of them."""
 
