@@ -48,6 +48,10 @@ WRONG = {
 }
 
 CONTRADICTORY = {
+    "minReplicas of dispatchers over maxReplicas": (
+        {"dispatcher": {"autoscaling": {"minReplicas": 11}}},
+        "dispatcher.autoscaling.minReplicas: 11 is more than maxReplicas, 10",
+    ),
     "minReplicas over maxReplicas": (
         {"worker": {"autoscaling": {"minReplicas": 9, "maxReplicas": 3}}},
         "worker.autoscaling.minReplicas: 9 is more than maxReplicas, 3",
@@ -179,6 +183,11 @@ BASES: tuple[Values, ...] = (
     {"monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}},
     {"serviceAccount": {"create": False}},
     MATRIX["redis by secret"],
+    {"redis": {"host": "redis", "existingSecret": "redis"}},
+    MATRIX["ports of URLs in secrets"],
+    MATRIX["dispatchers by hpa"],
+    {"dispatcher": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "edge"}]}}},
+    {"dispatcher": {"httpRoute": {"parentRefs": [{"name": "edge"}]}}},
 )
 """Bases of values, such that every value has an effect in one of them."""
 
@@ -198,7 +207,14 @@ OTHER: dict[str, Any] = {
     "worker.autoscaling.type": "hpa",
     "worker.autoscaling.keda.serverAddress": "http://other:9090",
     "worker.autoscaling.keda.authenticationRef": {"name": "a"},
-    "networkPolicy.redisPort": 7777,
+    **{f"networkPolicy.{name}Port": 7777 for name in ("redis", "ami", "webhook", "recordsRedis", "otlp")},
+    "networkPolicy.dispatcherPorts": [7777],
+    "redis.host": "other",
+    "ipFamilyPolicy": "PreferDualStack",
+    "ipFamilies": ["IPv6"],
+    "dispatcher.httpRoute.hostnames": ["a.example.com"],
+    **{f"dispatcher.httpRoute.timeouts.{name}": "7s" for name in ("request", "backendRequest")},
+    **{f"{role}.podDisruptionBudget.minAvailable": 1 for role in ("dispatcher", "worker")},
     "config": {"LOG_LEVEL": "debug"},
     "extraObjects": MATRIX["objects of their own"]["extraObjects"],
     "monitoring.serviceMonitor.interval": "31s",
