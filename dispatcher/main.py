@@ -25,7 +25,8 @@ from dispatcher.records import configured
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.measurements import count_lost
 from dispatcher.runner.sounds import load
-from dispatcher.service import Dispatcher, Security
+from dispatcher.security import Security
+from dispatcher.service import Dispatcher
 
 log = logs.get_logger()
 

@@ -10,16 +10,13 @@ import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from websockets.http11 import Request
 
 from common.errors import LinkUnavailable, RegistryUnavailable
-from common.net.admission_control import DEFAULT_ADMISSION_LIMITS, AdmissionLimits
 from common.net.listener import Arrival, Listener, listen
-from common.net.tls import Tls
-from common.net.tokens import Token, bearer
+from common.net.tokens import bearer
 from common.net.websocket_limits import Limits
 from common.net.websocket_server import ServerWebSocket
 from common.observe.metrics import DispatcherMetrics, LastingTask
@@ -40,6 +37,7 @@ from dispatcher.recording.recordings import Recordings, RecordingSettings
 from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.call_runner import CallRunner
+from dispatcher.security import OPEN, Security
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
 from dispatcher.workers.previous_release import PreviousReleaseNotice
@@ -67,30 +65,6 @@ CALLER_LIMITS = Limits(
     ping_interval_seconds=20.0,
     silence_timeout_seconds=None,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Security:
-    """Protection of a dispatcher's ports and links, each None where it is not set.
-
-    Attributes:
-        sts_token: what AVR Core has to bring.
-        tls: of AVR Core's port.
-        cluster_token: what workers have to prove, and this dispatcher to them.
-        cluster_tls: of the links.
-        door: who may come in on AVR Core's port.
-        allowed_origins: of web pages whose requests are taken on AVR Core's port, in lower case.
-    """
-
-    sts_token: Token | None = None
-    tls: Tls | None = None
-    cluster_token: Token | None = None
-    cluster_tls: Tls | None = None
-    door: AdmissionLimits = DEFAULT_ADMISSION_LIMITS
-    allowed_origins: frozenset[str] = frozenset()
-
-
-OPEN = Security()
 
 
 class Dispatcher:
@@ -191,6 +165,11 @@ class Dispatcher:
     def is_ready(self) -> bool:
         """Whether new calls are welcome here."""
         return not self.draining and self.links.is_ready
+
+    @property
+    def problems(self) -> list[str]:
+        """Problems that leave this dispatcher ready, a line each."""
+        return self.placement.problems
 
     @property
     def calls(self) -> int:

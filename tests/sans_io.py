@@ -88,6 +88,7 @@ WITH_IO: Final = (
     "worker/config/test_profile.py",
     "worker/config/test_session_change.py",
     "worker/realtime/test_connection.py",
+    "worker/runner/test_own_key.py",
     "worker/runner/test_session_runner.py",
     "worker/runner/test_session_runner_recovery.py",
     "worker/runner/test_tenants.py",

@@ -89,7 +89,9 @@ async def run(settings: Settings, process: Process) -> int:
     runner, admin_port = None, None
     if process.child is None:
         admin_sock = listen_socket(ALL_ADDRESSES, settings.admin_port, variable="ADMIN_PORT")
-        app = admin.application(lambda: worker.is_ready, "draining, or its record in Redis is out of date")
+        app = admin.application(
+            lambda: worker.is_ready, "draining, or its record in Redis is out of date", lambda: worker.problems
+        )
         runner, admin_port = await admin.serve(app, admin_sock), port_of(admin_sock)
     await worker.start(sock)
     if tls is not None:

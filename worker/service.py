@@ -22,6 +22,7 @@ from common.net.tls import Tls
 from common.net.websocket_server import serve
 from common.observe.line_limit import LineLimit
 from common.observe.metrics import LastingTask
+from common.observe.problems import REDIS_AWAY, key_refused
 from common.runtime.lasting_task import repeat
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.registry import NOBODY, OVER_CAPACITY, Registry
@@ -110,6 +111,12 @@ class Worker:
         """Whether this worker takes calls; while Redis is away, dispatchers know the worker from before."""
         age_seconds = time.monotonic() - self._published_seconds
         return not self.draining and not (self._redis_up and age_seconds > self._unready_seconds)
+
+    @property
+    def problems(self) -> list[str]:
+        """Problems that leave the worker ready, a line each."""
+        code = self._resources.own_key.problem
+        return [*([] if self._redis_up else [REDIS_AWAY]), *([key_refused(code)] if code else [])]
 
     @property
     def calls(self) -> int:
@@ -362,7 +369,7 @@ class Worker:
 
     async def _publish(self) -> None:
         state = WorkerState.DRAINING if self.draining else WorkerState.READY
-        record = dataclasses.replace(self._record, state=state)
+        record = dataclasses.replace(self._record, state=state, problem=self._resources.own_key.problem)
         if await self._quietly(lambda: self._registry.publish_worker(record, lease_seconds=LEASE_SECONDS)):
             self._published_seconds = time.monotonic()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -18,19 +18,24 @@ SHUTDOWN_SECONDS = 1.0
 IDLE_SECONDS = 10.0
 
 
-def application(is_ready: Callable[[], bool], not_ready: str) -> web.Application:
+def application(
+    is_ready: Callable[[], bool], not_ready: str, problems: Callable[[], Sequence[str]] = tuple
+) -> web.Application:
     """Create the application that answers `GET /livez`, `/readyz` and `/metrics`.
 
     Args:
         is_ready: returns whether the process accepts new calls.
         not_ready: the text of a probe's answer while it does not.
+        problems: returns the lines for problems that leave the process ready (`problems.py`).
     """
 
     async def livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if is_ready() else web.Response(status=503, text=f"{not_ready}\n")
+        is_up = is_ready()
+        lines = ["ok" if is_up else not_ready, *problems()]
+        return web.Response(status=200 if is_up else 503, text="".join(f"{line}\n" for line in lines))
 
     rendering = asyncio.Lock()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -31,6 +31,8 @@ class WorkerRecord:
         release: dotted numbers, such as `0.1.0`; see `release_order`.
         capacity: maximum number of calls.
         boot_id: of the process; its HELLO carries the same id, to tell it from a predecessor at the same address.
+        problem: code with which the Realtime API refused the worker's own key at the last attempt; empty: it did
+            not, or the worker is of a release that does not say.
     """
 
     id: str
@@ -41,6 +43,7 @@ class WorkerRecord:
     capacity: int
     state: WorkerState
     boot_id: str
+    problem: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

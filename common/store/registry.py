@@ -128,6 +128,7 @@ class Registry:
             "capacity": worker.capacity,
             "state": worker.state.value,
             "boot_id": worker.boot_id,
+            "problem": worker.problem,
         }
         fields = [part for field in record.items() for part in field]
         await self._bounded(self._publish_worker, args=[worker.id, _ms(lease_seconds), *fields])
@@ -402,6 +403,7 @@ def _worker_status(worker_id: str, calls: int, flat: list[str]) -> WorkerStatus:
         capacity=int(fields.get("capacity", 0)),
         state=WorkerState(fields.get("state", "draining")),
         boot_id=fields.get("boot_id", ""),
+        problem=fields.get("problem", ""),
         calls=calls,
     )
 

@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from typing import Protocol as Interface
 
@@ -50,6 +50,10 @@ class Calls(Interface):
         """Whether the dispatcher takes new calls."""
 
     @property
+    def problems(self) -> Sequence[str]:
+        """Problems that leave the dispatcher ready, a line each."""
+
+    @property
     def registry(self) -> Registry:
         """The registry in Redis."""
 
@@ -71,7 +75,8 @@ class Calls(Interface):
 
 def application(dispatcher: Calls, token: Token | None = None) -> web.Application:
     """Return the application: probes and metrics without restrictions, page and API by the rules of access."""
-    app = admin.application(lambda: dispatcher.is_ready, "no link to a worker yet, or draining")
+    not_ready = "no link to a worker yet, or draining"
+    app = admin.application(lambda: dispatcher.is_ready, not_ready, lambda: dispatcher.problems)
     records = RecordsApi(dispatcher.record_taker)
     api = CallsApi(dispatcher, records)
     access = Access(token)
@@ -246,4 +251,6 @@ def _worker(status: WorkerStatus) -> dict[str, Any]:
         "calls": status.calls,
         "capacity": status.capacity,
         "state": status.state.value,
+        "release": status.release,
+        "problem": status.problem or None,
     }

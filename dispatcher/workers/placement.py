@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import structlog
 
 from common.errors import RegistryUnavailable
+from common.observe.problems import REDIS_AWAY, keys_refused
 from common.store.leases import CallLease, Renewal, WorkerStatus
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
@@ -93,6 +94,12 @@ class Placement:
     def workers(self) -> tuple[WorkerStatus, ...]:
         """The last known table of live workers."""
         return self._table.workers
+
+    @property
+    def problems(self) -> list[str]:
+        """Problems that leave the dispatcher ready, a line each."""
+        away = [REDIS_AWAY] if self.redis_is_away else []
+        return away + keys_refused(worker.problem for worker in self.workers)
 
     @property
     def newest_worker(self) -> int:

@@ -10,6 +10,7 @@ METRICS = {
     "call_duration_seconds": ("histogram", ("tenant",), "dispatcher"),
     "session_duration_seconds": ("histogram", ("outcome",), "worker"),
     "turn_latency_seconds": ("histogram", (), "worker"),
+    "turn_part_seconds": ("histogram", ("part",), "worker"),
     "greeting_latency_seconds": ("histogram", (), "dispatcher"),
     "upstream_connect_seconds": ("histogram", (), "worker"),
     "relay_seconds": ("histogram", ("process", "direction"), "dispatcher worker"),
@@ -20,7 +21,8 @@ METRICS = {
     "bad_input": ("counter", ("reason",), "dispatcher"),
     "tool_calls": ("counter", ("tool", "outcome"), "worker"),
     "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
-    "upstream_errors": ("counter", ("code",), "worker"),
+    "upstream_errors": ("counter", ("code", "key"), "worker"),
+    "upstream_refused": ("gauge", (), "worker"),
     "answers_retried": ("counter", ("reason",), "worker"),
     "answers_given_up": ("counter", ("reason",), "worker"),
     "answer_wait_seconds": ("histogram", (), "worker"),
@@ -46,5 +48,5 @@ METRICS = {
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
 
-WITHOUT_PANEL = {"call_duration_seconds"}
+WITHOUT_PANEL = {"call_duration_seconds", "turn_part_seconds", "upstream_refused"}
 """Metrics that no dashboard shows yet."""

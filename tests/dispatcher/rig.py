@@ -20,7 +20,8 @@ from dispatcher.asterisk.ami import Ami
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import CallLimits
 from dispatcher.recording.recordings import RecordingSettings
-from dispatcher.service import OPEN, Dispatcher, Security
+from dispatcher.security import OPEN, Security
+from dispatcher.service import Dispatcher
 from tests.dispatcher.scripted_worker import Answer, ScriptedWorker, running, take
 from tests.helpers import eventually
 

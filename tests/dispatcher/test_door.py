@@ -22,7 +22,7 @@ from common.observe.refusals import Refusal
 from dispatcher.avr.legacy import PATH
 from dispatcher.call.limits import CallLimits
 from dispatcher.runner.call_runner import CallRunner
-from dispatcher.service import OPEN, Security
+from dispatcher.security import OPEN, Security
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.helpers import eventually
 

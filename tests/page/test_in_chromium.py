@@ -34,11 +34,11 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @asynccontextmanager
 async def serving(
-    calls: int, **settings: object
+    calls: int, *, api_key: str | None = None, **settings: object
 ) -> AsyncIterator[tuple[ServiceProcess, str, list[SimulatedCall]]]:
     """Run `serve` with greeted calls; return the process, the page's address and the calls."""
     async with (
-        RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2)) as simulator,
+        RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2, api_key=api_key)) as simulator,
         AsyncExitStack() as stack,
     ):
         defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 2, "OPENAI_API_KEY": KEY}
@@ -163,6 +163,23 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         assert record.origins == {url}
         assert not record.errors
         assert not record.dialogs
+
+
+async def test_problems_are_in_one_line(chromium: str, tmp_path: Path) -> None:
+    async with (
+        serving(0, api_key="sk-another", WORKERS=1) as (serve, url, _),
+        browsing(chromium, tmp_path, DESKTOP) as (page, record),
+    ):
+        await page.goto(url)
+        await expect(page.locator("#summary")).to_contain_text("1 worker")
+        await expect(page.locator("#problems")).to_be_hidden()
+        call = await place_call(f"ws://127.0.0.1:{(await serve.line('serving'))['port']}/")
+        await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
+        await expect(page.get_by_role("status").first).to_have_text(
+            "the Realtime API refused the last attempt with OPENAI_API_KEY: invalid_api_key (on 1 of 1 workers)"
+        )
+        await _assert_accessible(page)
+        assert not record.errors
 
 
 async def test_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> None:

@@ -60,9 +60,10 @@ ROOMS_OF_A_PACKAGE = {
         "dispatcher.workers",
     },
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
+    "dispatcher.security": set[str](),
     "dispatcher.service": {
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
-        *("dispatcher.recording", "dispatcher.records", "dispatcher.workers"),
+        *("dispatcher.recording", "dispatcher.records", "dispatcher.security", "dispatcher.workers"),
     },
     "dispatcher.main": {
         *(
@@ -73,6 +74,7 @@ ROOMS_OF_A_PACKAGE = {
             "dispatcher.records",
         ),
         "dispatcher.runner",
+        "dispatcher.security",
         "dispatcher.service",
     },
     "worker.audio": {"worker.config"},
@@ -141,6 +143,7 @@ INTERPRETED = {
     "dispatcher/runner/sounds.py": "reads recordings when the process starts",
     "dispatcher/call/telephony_commands.py": _ONCE_A_CALL,
     "dispatcher/call/caller/token_bucket.py": _ONCE_A_CALL,
+    "worker/runner/own_key.py": "runs a few times in a turn",
     "worker/runner/session_figures.py": "runs a few times in a turn",
     "worker/runner/session_trace.py": "runs a few times in a traced turn",
     "worker/runner/turn_trace.py": _RECORDS,

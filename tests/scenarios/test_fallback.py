@@ -14,6 +14,7 @@ from simulator.avr.ami import AmiDouble
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings
+from tests.helpers import eventually
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, ServiceProcess
 from tests.scenarios.tones import tone
 
@@ -63,6 +64,30 @@ async def test_refused_key_plays_the_apology_then_closes(real_redis_url: str) ->
         assert 'avr_sts_calls_total{outcome="failed",reason="upstream",tenant=""} 1.0' in metrics
         assert 'avr_sts_call_duration_seconds_count{tenant=""} 1.0' in metrics
         assert "avr_sts_greeting_latency_seconds_count 0.0" in metrics
+
+
+async def test_refused_key_is_named_where_an_operator_looks(real_redis_url: str) -> None:
+    line = "the Realtime API refused the last attempt with OPENAI_API_KEY: invalid_api_key"
+    async with _refusing() as simulator, Cluster(real_redis_url, simulator.url) as cluster:
+        await cluster.start(workers=1)
+        call = await place_call(await cluster.url())
+        await _closed(call)
+        worker_port = (await cluster.workers[0].line("worker listening"))["admin_port"]
+        dispatching = await cluster.admin_url()
+
+        async def is_named() -> bool:
+            async with aiohttp.ClientSession() as http:
+                async with http.get(f"http://127.0.0.1:{worker_port}/readyz") as response:
+                    assert (response.status, await response.text()) == (200, f"ok\n{line}\n")
+                async with http.get(f"{dispatching}/readyz") as response:
+                    assert response.status == 200
+                    named = await response.text() == f"ok\n{line} (on 1 of 1 workers)\n"
+                async with http.get(f"{dispatching}/workers") as response:
+                    (row,) = await response.json()
+            return named and row["problem"] == "invalid_api_key"
+
+        # The worker says so with its next heartbeat.
+        await eventually(is_named, PATIENCE_SECONDS)
 
 
 async def test_a_full_cluster_plays_the_sentence_then_closes_with_1013(

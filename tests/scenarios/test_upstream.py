@@ -104,5 +104,5 @@ async def test_harmless_upstream_errors_do_not_end_a_call(
         worker = await cluster.workers[0].line("worker listening")
         async with http.get(f"http://127.0.0.1:{worker['admin_port']}/metrics") as response:
             metrics = await response.text()
-        assert 'avr_sts_upstream_errors_total{code="server_error"} 2.0' in metrics
-        assert 'avr_sts_upstream_errors_total{code="bad_event"} 2.0' in metrics
+        assert 'avr_sts_upstream_errors_total{code="server_error",key="ours"} 2.0' in metrics
+        assert 'avr_sts_upstream_errors_total{code="bad_event",key="ours"} 2.0' in metrics

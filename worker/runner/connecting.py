@@ -18,6 +18,7 @@ from worker.realtime.bad_input import BadInput
 from worker.realtime.connection import RealtimeConnection, RealtimeOwner
 from worker.realtime.dialect import GA, Dialect
 from worker.realtime.upstream_limits import UpstreamLimits
+from worker.runner.own_key import SessionKey
 from worker.runner.preparation import Preparation
 from worker.runner.resources import Resources
 from worker.session.opening import HELD_BACK
@@ -33,7 +34,14 @@ class Upstream:
         limits: of the Realtime API, which the process shares.
     """
 
-    def __init__(self, uuid: str, owner: RealtimeOwner, resources: Resources, preparation: Preparation) -> None:
+    def __init__(
+        self,
+        uuid: str,
+        owner: RealtimeOwner,
+        resources: Resources,
+        preparation: Preparation,
+        key: SessionKey,
+    ) -> None:
         """Build it.
 
         Args:
@@ -41,12 +49,14 @@ class Upstream:
             owner: takes the API's events.
             resources: of the worker.
             preparation: of the call: it knows the service and the account.
+            key: of the session.
         """
         self.limits = UpstreamLimits()
         self._uuid = uuid
         self._owner = owner
         self._resources = resources
         self._preparation = preparation
+        self._key = key
         self._dialect: Dialect = GA
         self._metrics: WorkerMetrics = resources.metrics
         self._log = structlog.get_logger().bind(uuid=uuid)
@@ -111,7 +121,7 @@ class Upstream:
             encoded = client_events.encode(event, self._dialect)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             # A value of the API's that is no JSON, as a number above 64 bits.
-            self._metrics.upstream_errors.inc(BadInput.EVENT)
+            self._key.error(BadInput.EVENT)
             self._log.warning("event not encoded", reason=redact(repr(error), self._uuid)[:200])
             return
         self._connection.send(encoded)

@@ -9,9 +9,9 @@ import structlog
 from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.channel import Channel, ChannelState, Transmit
-from common.observe.metrics import WorkerMetrics
 from common.observe.redaction import redact
 from worker.realtime.bad_input import BadInput
+from worker.runner.own_key import SessionKey
 from worker.runner.runner_states import Attachment
 from worker.session.truncation import RecordEncoder
 
@@ -24,20 +24,21 @@ class DispatcherChannel:
 
     Attributes:
         attachment: whether the dispatcher is there.
+        key: of the call's session.
     """
 
-    def __init__(self, uuid: str, number: int, transmit: Transmit, metrics: WorkerMetrics) -> None:
+    def __init__(self, uuid: str, number: int, transmit: Transmit, key: SessionKey) -> None:
         """Open the channel.
 
         Args:
             uuid: of the call.
             number: of the channel on its link.
             transmit: sends on that link.
-            metrics: count what cannot be encoded.
+            key: of the session; it counts what cannot be encoded.
         """
         self.attachment = Attachment()
+        self.key = key
         self._uuid = uuid
-        self._metrics = metrics
         self._log = structlog.get_logger().bind(uuid=uuid)
         self._encoder = RecordEncoder(uuid)
         self._channel = Channel(number, transmit, self._encoder.encode)
@@ -63,7 +64,7 @@ class DispatcherChannel:
             self._channel.send(record)
         except ValueError as error:
             # A value of the API's that is no JSON, as a number above 64 bits.
-            self._metrics.upstream_errors.inc(BadInput.EVENT)
+            self.key.error(BadInput.EVENT)
             self._log.warning("record not encoded", reason=redact(repr(error), self._uuid)[:200])
             return
         if self._channel.state is ChannelState.BROKEN and isinstance(record, wire.Transcript):

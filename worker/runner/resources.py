@@ -12,6 +12,7 @@ from common.settings.secret_store import Secrets
 from common.settings.settings import Settings
 from worker.config.prices import Prices
 from worker.realtime.upstream_limits import LimitsTable
+from worker.runner.own_key import OwnKey
 from worker.tools.tool_registry import ToolRegistry
 
 
@@ -26,6 +27,11 @@ class Resources:
     http: aiohttp.ClientSession
     limits: LimitsTable = field(default_factory=LimitsTable)
     tracer: Tracer = NO_TRACER
+    own_key: OwnKey = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The class is frozen.
+        object.__setattr__(self, "own_key", OwnKey(self.metrics))
 
     @property
     def settings(self) -> Settings:

@@ -110,8 +110,8 @@ class SessionHost:
         self._owner = owner
         self._metrics = resources.metrics
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._upstream = Upstream(opening.uuid, self, resources, self.preparation)
-        self._usage = UsageCounter(resources.metrics, resources.prices, self._figures)
+        self._upstream = Upstream(opening.uuid, self, resources, self.preparation, channel.key)
+        self._usage = UsageCounter(resources.metrics, resources.prices, self._figures, channel.key)
         self._watchers = Watchers(opening.uuid)
         self._relay_out = RelayTimer(resources.metrics.relay_out)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -178,6 +178,7 @@ class SessionHost:
         assert session is not None
         if event["type"].endswith("audio.delta"):
             self._relay_out.frame(received_seconds)
+            session.parts.turn_clock.received_seconds = received_seconds
         elif event["type"] == "session.created":
             event["lasts_seconds"] = _lasts_seconds(event)
         elif self.trace is not None:
@@ -188,7 +189,7 @@ class SessionHost:
             self._recover(session, error)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
             # The event has another shape than the API's, or is nested too deeply. It is dropped.
-            self._metrics.upstream_errors.inc(BadInput.EVENT)
+            self._channel.key.error(BadInput.EVENT)
             # Redacted before it is truncated: a part of a secret would not be known.
             reason = redact(repr(error), self.opening.uuid)[:200]
             self._log.warning(
@@ -198,7 +199,7 @@ class SessionHost:
 
     def unreadable(self) -> None:
         """Count an event of the API that is no JSON object with a type: it is lost."""
-        self._metrics.upstream_errors.inc(BadInput.EVENT)
+        self._channel.key.error(BadInput.EVENT)
         self._log.warning("upstream event not readable")
 
     def upstream_writable(self) -> None:
@@ -292,6 +293,7 @@ class SessionHost:
             self._usage.tenant = profile.tenant
             config = self.preparation.config()
             self._upstream.prepare(profile)
+            self._channel.key.prepare(profile)
             if self.trace is not None:
                 self.trace.prepared(profile)
             limits = self._upstream.limits

@@ -14,6 +14,7 @@ from common.observe.metrics import ReconnectReason
 from common.observe.relay_timer import RelayTimer
 from worker.audio.resample import Upsampler
 from worker.runner.dispatcher_channel import DispatcherChannel
+from worker.runner.own_key import SessionKey
 from worker.runner.resources import Resources
 from worker.runner.runner_states import AttachmentEvent, RunnerEvent, RunnerState, next_runner_state
 from worker.runner.session_host import SessionHost
@@ -70,7 +71,8 @@ class SessionRunner:
         self._calls = calls
         self._resources = resources
         self._started_seconds = time.monotonic()
-        self._channel = DispatcherChannel(opening.uuid, channel, transmit, resources.metrics)
+        key = SessionKey(resources.own_key, resources.metrics)
+        self._channel = DispatcherChannel(opening.uuid, channel, transmit, key)
         self._host = SessionHost(opening, self._channel, owner=self, resources=resources)
         # Since when, and why, a session that released its call rests.
         self._rest: tuple[float, str] = (0.0, "")

@@ -8,6 +8,7 @@ from common.observe.metrics import RetryReason, WorkerMetrics
 from worker.config.prices import Prices
 from worker.realtime.bad_input import BadInput
 from worker.realtime.usage import TranscriptionUsage, Usage
+from worker.runner.own_key import SessionKey
 from worker.runner.session_figures import SessionFigures
 from worker.session.actions import Measurement, Metric
 
@@ -19,18 +20,29 @@ class UsageCounter:
         tenant: of the call; empty: there are no tenants.
     """
 
-    def __init__(self, metrics: WorkerMetrics, prices: Prices, figures: SessionFigures) -> None:
+    def __init__(self, metrics: WorkerMetrics, prices: Prices, figures: SessionFigures, key: SessionKey) -> None:
         self.tenant = ""
         self._metrics = metrics
+        self._key = key
         self._prices = prices
         self._figures = figures
 
     def measured(self, measurement: Measurement) -> None:
         """Count a measurement of the session's."""
-        _REPORTS[measurement.seen](self._metrics, measurement.value, measurement.label)
+        report = _REPORTS.get(measurement.seen)
+        if report is not None:
+            report(self._metrics, measurement.value, measurement.label)
         match measurement.seen:
             case Metric.TURN_LATENCY_SECONDS:
                 self._figures.answered(measurement.value)
+            case Metric.ANSWER_WAIT_SECONDS:
+                self._key.answered()
+            case Metric.UPSTREAM_ERROR:
+                self._key.failed(measurement.label)
+            case Metric.SIDE_ERROR:
+                self._key.error(measurement.label)
+            case Metric.RATE_LIMIT_REMAINING:
+                self._key.remaining(measurement.label, measurement.value)
             case Metric.ANSWER_RETRIED:
                 self._figures.retried()
             case Metric.ANSWER_GIVEN_UP:
@@ -56,7 +68,7 @@ class UsageCounter:
         try:
             usage = TranscriptionUsage.from_event(reported)
         except ValueError:
-            self._metrics.upstream_errors.inc(BadInput.USAGE)
+            self._key.error(BadInput.USAGE)
             return
         tokens = self._metrics.tokens(model)
         tokens.input_text.inc(usage.input_text)
@@ -73,11 +85,10 @@ class UsageCounter:
 
 _REPORTS: dict[Metric, Callable[[WorkerMetrics, float, str], None]] = {
     Metric.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
+    Metric.TURN_PART_SECONDS: lambda metrics, seconds, part: metrics.turn_part[part].observe(seconds),
     Metric.ANSWER_WAIT_SECONDS: lambda metrics, seconds, _: metrics.answer_wait.observe(seconds),
     Metric.ANSWER_RETRIED: lambda metrics, _, reason: metrics.answers_retried[RetryReason(reason)].inc(),
     Metric.ANSWER_GIVEN_UP: lambda metrics, _, reason: metrics.answers_given_up[RetryReason(reason)].inc(),
-    Metric.RATE_LIMIT_REMAINING: lambda metrics, left, limit: metrics.rate_limit(limit, left),
-    Metric.UPSTREAM_ERROR: lambda metrics, _, code: metrics.upstream_errors.inc(code),
     Metric.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
     Metric.REPLY_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_out.inc(seconds),
 }

@@ -18,11 +18,14 @@ class Metric(Enum):
     """A value that the shell counts or measures."""
 
     TURN_LATENCY_SECONDS = "turn_latency_seconds"
+    TURN_PART_SECONDS = "turn_part_seconds"
     ANSWER_WAIT_SECONDS = "answer_wait_seconds"
     ANSWER_RETRIED = "answer_retried"
     ANSWER_GIVEN_UP = "answer_given_up"
     RATE_LIMIT_REMAINING = "rate_limit_remaining"
     UPSTREAM_ERROR = "upstream_error"
+    SIDE_ERROR = "side_error"
+    """An error that does not keep the model from answering: a transcription, or a remote tool's server."""
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
     REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"
 

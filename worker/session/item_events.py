@@ -73,7 +73,7 @@ class ItemEvents:
             parts.conversation.changed(item)
             parts.agent.send_transcripts(now_seconds)
             parts.audio.turns.text_failed(item.item_id)
-        parts.out.report(Metric.UPSTREAM_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
+        parts.out.report(Metric.SIDE_ERROR, label=ErrorEvent.from_event(event.get("error") or {}).code)
 
     def rate_limits(self, event: dict[str, Any], now_seconds: float) -> None:
         """Take the remaining rate limits of the account."""

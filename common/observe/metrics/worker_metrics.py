@@ -9,13 +9,15 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 
-from common.observe.metrics.bounded import Bounded, BoundedCounter
+from common.observe.label_values import OTHER
+from common.observe.metrics.bounded import Bounded
 from common.observe.metrics.call_process import CALL_SECONDS, CallProcess
 from common.observe.metrics.series import counter, gauge, histogram
 from common.observe.metrics.tenant_series import CostCounter
 from common.observe.tool_outcome import ToolOutcome
 
 _TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_TURN_PART_SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 _TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0, 30.0, 60.0)
 _WAIT_SECONDS = (0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 35.0)
@@ -52,6 +54,18 @@ class RetryReason(StrEnum):
     """The response began, and no further event followed."""
 
 
+class KeyOwner(StrEnum):
+    """Whose API key a session uses."""
+
+    OURS = "ours"
+    """The worker's: OPENAI_API_KEY."""
+    CALL = "call"
+    """The call brought its own key: in `init`, or from the instructions service."""
+
+
+TURN_PARTS: Final = ("end_of_speech", "model", "service")
+"""Parts of a turn's latency: see `worker/session/turn_clock.py`."""
+
 RATE_LIMITS: Final = ("requests", "tokens")
 """Names of the Realtime API's limits (`rate_limits.updated`)."""
 
@@ -71,10 +85,22 @@ class WorkerMetrics(CallProcess):
             "Time from the end of the caller's speech to the reply's first audio",
             _TURN_SECONDS,
         )
+        parts = histogram(
+            "turn_part_seconds",
+            "Parts of the turn latency: until the end of speech is known, the model's work, and the rest",
+            _TURN_PART_SECONDS,
+            "part",
+        )
+        self.turn_part = {part: parts.labels(part) for part in TURN_PARTS}
         self.upstream_connect = histogram(
             "upstream_connect_seconds", "Time to open a connection to the Realtime API", _CONNECT_SECONDS
         )
-        self.upstream_errors = BoundedCounter("upstream_errors", "Errors of the Realtime API, by code", "code")
+        self.upstream_errors = UpstreamErrors()
+        self.upstream_refused = gauge(
+            "upstream_refused",
+            "Whether the Realtime API refused the worker's own key at the last attempt",
+            "livemax",
+        )
         retried = counter("answers_retried", "Repeated requests for an answer of the model, by reason", "reason")
         self.answers_retried = {reason: retried.labels(reason) for reason in RetryReason}
         given_up = counter("answers_given_up", "Abandoned answers, by reason", "reason")
@@ -84,7 +110,7 @@ class WorkerMetrics(CallProcess):
         )
         # Its series appear when the API first names a limit, because 0 would mean an exhausted limit.
         self._rate_limit_remaining = gauge(
-            "upstream_rate_limit_remaining", "Remaining part of the Realtime API's rate limits", "livemin", "limit"
+            "upstream_rate_limit_remaining", "Remaining part of the rate limits of our own key", "livemin", "limit"
         )
         reconnects = counter(
             "upstream_reconnects", "Realtime sessions opened to continue a call, by reason", "reason"
@@ -121,6 +147,29 @@ class WorkerMetrics(CallProcess):
     def tool(self, name: str) -> ToolMetrics:
         """Return the metrics of a tool, or of `other` for a name beyond the bound or unfit for a label."""
         return self._tools.of(name)
+
+
+class UpstreamErrors:
+    """The errors of the Realtime API, by code and by whose key met them."""
+
+    def __init__(self) -> None:
+        errors = counter(
+            "upstream_errors", "Errors of the Realtime API, by code and by whose key was used", "code", "key"
+        )
+
+        def make(code: str) -> dict[KeyOwner, Counter]:
+            return {owner: errors.labels(code, owner.value) for owner in KeyOwner}
+
+        self._codes = Bounded("upstream_errors", "code", make)
+        self._codes.expect(OTHER)
+
+    def expect(self, *codes: str) -> None:
+        """Create the series of codes that are known in advance; they do not count for the bound."""
+        self._codes.expect(*codes)
+
+    def inc(self, code: str, owner: KeyOwner = KeyOwner.OURS) -> None:
+        """Count an error; a code beyond the bound, or unfit for a label, counts as `other`."""
+        self._codes.of(code)[owner].inc()
 
 
 @dataclass(frozen=True, slots=True)

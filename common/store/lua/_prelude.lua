@@ -6,7 +6,8 @@
 --
 -- avr-sts:2:workers          ZSET  worker id -> when its lease ends
 -- avr-sts:2:worker:{id}      HASH  address, host, pid, release, release_order, capacity, state (ready, draining),
---                                  boot_id; ends with the worker's lease
+--                                  boot_id, problem (code with which the Realtime API refused the worker's key, or '');
+--                                  ends with the worker's lease
 -- avr-sts:2:worker:{id}:calls  ZSET  call uuid -> when its lease ends: the slots in use. The slot of a call whose
 --                                  dispatcher died ends with its lease
 -- avr-sts:2:calls            ZSET  call uuid -> when its lease ends: the index of all calls

@@ -57,6 +57,17 @@ export async function ask(path, method = "GET", body = undefined) {
   }
 }
 
+/** Returns the dispatcher's problems that `/readyz` names; none if it does not answer. */
+export async function problems() {
+  try {
+    const response = await fetch("readyz", { signal: AbortSignal.timeout(ANSWER_MS), cache: "no-store", redirect: "error" });
+    const [, ...lines] = (await response.text()).trim().split("\n");
+    return lines;
+  } catch {
+    return [];
+  }
+}
+
 /** Returns all entries of a list that has pages; at most `MOST_PAGES` of them. Throws Refused. */
 export async function askAll(path) {
   const entries = [];

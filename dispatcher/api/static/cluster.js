@@ -78,7 +78,7 @@ export class Cluster {
     for (const worker of this.#workers.slice(0, MOST_ROWS)) {
       const row = this.#workerRows.get(worker.id);
       put(row.querySelector(".name"), `${worker.host} · ${worker.pid}`);
-      row.title = `${worker.id} at ${worker.address}`;
+      row.title = `${worker.id} at ${worker.address}, release ${worker.release}`;
       this.#showState(row, worker.state);
       const meter = row.querySelector("meter");
       meter.max = Math.max(1, worker.capacity);

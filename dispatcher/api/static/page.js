@@ -1,6 +1,6 @@
 // The page: requests calls and workers, asks people for the token, and opens the call that the address names.
 
-import { ask, askAll, token } from "./api.js";
+import { ask, askAll, problems, token } from "./api.js";
 import { Call } from "./call.js";
 import { Cluster } from "./cluster.js";
 import { put } from "./text.js";
@@ -49,9 +49,15 @@ function route() {
   }
 }
 
+async function showProblems() {
+  const lines = await problems();
+  put(get("problems"), lines.join(" · "));
+  get("problems").hidden = lines.length === 0;
+}
+
 async function poll() {
   try {
-    const [calls, workers] = await Promise.all([askAll("calls"), ask("workers")]);
+    const [calls, workers] = await Promise.all([askAll("calls"), ask("workers"), showProblems()]);
     shownAt = new Date().toLocaleTimeString();
     complain("");
     letIn(true);

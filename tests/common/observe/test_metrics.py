@@ -76,8 +76,11 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_session_duration_seconds_count[completed]",
         "avr_sts_session_duration_seconds_count[failed]",
         "avr_sts_turn_latency_seconds_count",
+        *(f"avr_sts_turn_part_seconds_count[{part}]" for part in ("end_of_speech", "model", "service")),
         "avr_sts_upstream_connect_seconds_count",
-        "avr_sts_upstream_errors_total[other]",
+        "avr_sts_upstream_errors_total[other][call]",
+        "avr_sts_upstream_errors_total[other][ours]",
+        "avr_sts_upstream_refused",
         "avr_sts_upstream_reconnects_total[dropped]",
         "avr_sts_upstream_reconnects_total[rollover]",
         "avr_sts_upstream_reconnects_total[repin]",
@@ -216,7 +219,7 @@ def test_any_process_answers_for_all(start: Callable[..., Speaker]) -> None:
     assert samples == workers[0].scrape()
     assert samples["avr_sts_calls_active"] == 6
     assert samples["avr_sts_calls_capacity"] == 600
-    assert samples["avr_sts_upstream_errors_total[server_error]"] == 3
+    assert samples["avr_sts_upstream_errors_total[server_error][ours]"] == 3
     assert samples["avr_sts_turn_latency_seconds_count"] == 3
     assert samples["avr_sts_turn_latency_seconds_bucket[0.5]"] == 2
     assert samples["avr_sts_turn_latency_seconds_sum"] == 1.5
@@ -273,7 +276,7 @@ def test_a_restarted_process_continues_its_slots_counters(start: Callable[..., S
         )
         samples = parent.scrape()
         assert samples["avr_sts_calls_active"] == 1
-        assert samples["avr_sts_upstream_errors_total[server_error]"] == life
+        assert samples["avr_sts_upstream_errors_total[server_error][ours]"] == life
         assert samples["avr_sts_turn_latency_seconds_count"] == life
         files.add(frozenset(file.name for file in tmp_path.iterdir()))
         worker.kill()
@@ -296,9 +299,9 @@ def test_labels_of_the_dead_count_for_their_successors(start: Callable[..., Spea
     assert sizes[0] == sizes[-1]
     samples = start("serve").scrape()
     errors = {name: value for name, value in samples.items() if "upstream_errors_total" in name}
-    assert len(errors) == 40 + len(("timeout", "other"))
-    assert errors["avr_sts_upstream_errors_total[other]"] == 60 + 3 * 100
-    assert samples["avr_sts_upstream_errors_total[life0-39]"] == 1
+    assert len(errors) == 2 * (40 + len(("timeout", "other")))
+    assert errors["avr_sts_upstream_errors_total[other][ours]"] == 60 + 3 * 100
+    assert samples["avr_sts_upstream_errors_total[life0-39][ours]"] == 1
 
 
 def test_the_answer_is_the_librarys_own(start: Callable[..., Speaker], tmp_path: Path) -> None:
@@ -339,7 +342,7 @@ def test_16_workers_are_one_answer_with_each_series_once(start: Callable[..., Sp
         worker.tell(*expressions)
     together = worker.scrape()
     assert together == {name: pytest.approx(value * 16) for name, value in alone.items()}
-    assert len([*tmp_path.iterdir()]) == 16 * len(("counter", "gauge", "histogram"))
+    assert len([*tmp_path.iterdir()]) == 16 * len(("counter", "gauge_livesum", "gauge_livemax", "histogram"))
 
 
 def test_a_starting_process_does_not_spoil_the_answer(start: Callable[..., Speaker], tmp_path: Path) -> None:

@@ -139,5 +139,5 @@ def test_a_broken_file_costs_its_own_values_alone(
     worker = start_in(tmp_path, "worker-0")
     worker.tell("metrics.worker().upstream_errors.inc('timeout')", "metrics.worker().calls_active.set(2)")
     samples = asked.scrape()
-    assert samples["avr_sts_upstream_errors_total[timeout]"] == 1
+    assert samples["avr_sts_upstream_errors_total[timeout][ours]"] == 1
     assert samples["avr_sts_calls_active"] == 2

@@ -496,7 +496,7 @@ def test_gauges_of_a_dead_worker_go_and_its_counters_stay(serve: Callable[..., S
     service.wait_for("up", role="successor")
     samples = answer(admin_port)
     assert samples["avr_sts_calls_active"] == 3
-    assert samples['avr_sts_upstream_errors_total{code="server_error"}'] == 2
+    assert samples['avr_sts_upstream_errors_total{code="server_error",key="ours"}'] == 2
 
 
 def test_the_embedded_redis_comes_back_at_the_same_address(serve: Callable[..., Serve]) -> None:

@@ -36,7 +36,12 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 def worker(
-    name: str, *, capacity: int = 10, release: str = "1.0.0", state: WorkerState = WorkerState.READY
+    name: str,
+    *,
+    capacity: int = 10,
+    release: str = "1.0.0",
+    state: WorkerState = WorkerState.READY,
+    problem: str = "",
 ) -> WorkerRecord:
     return WorkerRecord(
         id=name,
@@ -47,6 +52,7 @@ def worker(
         capacity=capacity,
         state=state,
         boot_id=f"{name}-boot_id",
+        problem=problem,
     )
 
 
@@ -96,7 +102,7 @@ def passed(redis: Redis, moment_ms: int) -> Callable[[], Awaitable[bool]]:
 
 class TestWorkers:
     async def test_a_published_worker_is_listed_unchanged(self, registry: Registry) -> None:
-        record = worker("w1", capacity=7, release="1.2.3", state=WorkerState.DRAINING)
+        record = worker("w1", capacity=7, release="1.2.3", state=WorkerState.DRAINING, problem="http_401")
         await publish(registry, record)
         assert await registry.workers() == [
             WorkerStatus(
@@ -109,8 +115,19 @@ class TestWorkers:
                 state=WorkerState.DRAINING,
                 boot_id="w1-boot_id",
                 calls=0,
+                problem="http_401",
             )
         ]
+
+    async def test_a_worker_of_a_release_without_problems_has_none(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1", problem="http_401"))
+        await redis.hdel(f"{KEY_PREFIX}worker:w1", "problem")
+        assert [each.problem for each in await registry.workers()] == [""]
+
+    async def test_a_problem_that_is_over_disappears(self, registry: Registry) -> None:
+        for problem in ("http_401", ""):
+            await publish(registry, worker("w1", problem=problem))
+        assert [each.problem for each in await registry.workers()] == [""]
 
     async def test_a_worker_that_stops_publishing_disappears(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"), lease_seconds=SHORT_SECONDS)

@@ -40,6 +40,7 @@ class Client:
         self.session = session
         self.url = url
         self.ready = True
+        self.problems: list[str] = []
 
     async def get(self, path: str) -> tuple[int, str]:
         async with self.session.get(self.url + path) as response:
@@ -65,6 +66,10 @@ class _Calls:
     @property
     def is_ready(self) -> bool:
         return self._client.ready
+
+    @property
+    def problems(self) -> list[str]:
+        return self._client.problems
 
     async def holder(self, uuid: str) -> Commands:
         raise CommandError(404, "there is no such call")
@@ -106,7 +111,7 @@ async def guarded(registry: Registry) -> AsyncIterator[Client]:
         yield client
 
 
-async def publish(registry: Registry) -> None:
+async def publish(registry: Registry, *, problem: str = "") -> None:
     record = WorkerRecord(
         id="w-1",
         address="10.0.0.1:7000",
@@ -116,6 +121,7 @@ async def publish(registry: Registry) -> None:
         capacity=200,
         state=WorkerState.READY,
         boot_id="abc",
+        problem=problem,
     )
     await registry.publish_worker(record, lease_seconds=LONG_SECONDS)
 
@@ -138,6 +144,13 @@ class TestProbes:
         assert status == 503
         assert "link" in why
         assert "draining" in why
+
+    @pytest.mark.parametrize("is_ready", [True, False])
+    async def test_problems_are_named_and_do_not_change_readiness(self, client: Client, is_ready: bool) -> None:
+        client.ready = is_ready
+        status, without = await client.get("/readyz")
+        client.problems = ["one problem", "another problem"]
+        assert await client.get("/readyz") == (status, f"{without}one problem\nanother problem\n")
 
     async def test_metrics_are_exposed(self, client: Client) -> None:
         metrics.dispatcher().expect_tenants("")
@@ -292,8 +305,15 @@ class TestWorkers:
                 "calls": 1,
                 "capacity": 200,
                 "state": "ready",
+                "release": "1.0.0",
+                "problem": None,
             }
         ]
+
+    async def test_refused_key_is_shown_at_its_worker(self, client: Client, registry: Registry) -> None:
+        await publish(registry, problem="invalid_api_key")
+        (row,) = await client.json("/workers")
+        assert row["problem"] == "invalid_api_key"
 
 
 @pytest.mark.parametrize("path", ["/calls", "/workers"])

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from common.link import wire
+from common.observe.problems import REDIS_AWAY
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
@@ -365,6 +366,7 @@ class TestWithoutRedis:
         self.redis.kill()
         assert await rig.place() == NoCapacity(NoCapacityReason.NO_WORKERS)
         assert rig.redis_up == [False]
+        assert rig.placement.problems == [REDIS_AWAY]
 
     async def test_a_call_goes_to_the_worker_with_the_fewest_of_our_own(self, rig: Rig) -> None:
         await self.with_table(rig, worker("w-1"), worker("w-2"), worker("w-3"))
