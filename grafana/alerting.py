@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from grafana import recordings
 from grafana.alerts import afterwards, calls, processes, upstream
-from grafana.rule import Alert, Group, Recording, filled
+from grafana.rule import RUNBOOK_URL, Alert, Group, Recording, filled
 
 RECORDINGS: Final[tuple[Recording, ...]] = (*recordings.RECORDINGS, *recordings.OBJECTIVE)
 ALERTS: Final[tuple[Alert, ...]] = (*calls.ALERTS, *upstream.ALERTS, *processes.ALERTS, *afterwards.ALERTS)
@@ -48,13 +48,18 @@ def document(groups: tuple[Group, ...]) -> dict[str, Any]:
     return {"groups": [group.wire() for group in groups]}
 
 
-def plain(value: Any) -> Any:
-    """Return a document without placeholders: the defaults are in their places."""
+def plain(value: Any, runbook: str = RUNBOOK_URL) -> Any:
+    """Return a document without placeholders: the defaults are in their places.
+
+    Args:
+        value: a document, or a part of one.
+        runbook: address of the runbook.
+    """
     match value:
         case str():
-            return filled(value)
+            return filled(value, runbook)
         case dict():
-            return {key: plain(each) for key, each in value.items()}
+            return {key: plain(each, runbook) for key, each in value.items()}
         case list():
-            return [plain(each) for each in value]
+            return [plain(each, runbook) for each in value]
     return value

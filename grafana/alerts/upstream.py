@@ -13,6 +13,8 @@ _LAST_ATTEMPT: Final = (
 )
 """A worker whose last attempt was refused, and that had none since. Sites with few calls have no recent error."""
 
+_REMAINING: Final = over("5m").grouped("min", over("5m").series("upstream_rate_limit_remaining"), "limit")
+
 ALERTS: Final = (
     Alert(
         "AvrStsUpstreamRefuses",
@@ -41,7 +43,7 @@ ALERTS: Final = (
         "AvrStsRateLimitNear",
         "warning",
         "5m",
-        ((When(over("5m").rate_limit_remaining(), f"< {limit('rateLimitRemaining')}"),),),
+        ((When(over("5m").rate_limit_remaining(), f"< {limit('rateLimitRemaining')}", _REMAINING),),),
         "{{ $value | humanizePercentage }} of OpenAI's limit on {{ $labels.limit }} is left",
         "Callers notice nothing yet. When nothing is left, they wait seconds for each answer.",
         "Ask OpenAI for a higher limit, or spread the calls over projects.",

@@ -52,6 +52,13 @@ def test_a_written_rule_has_no_placeholder(rule: Alert | Recording) -> None:
     assert not PLACEHOLDER.search(yaml.safe_dump(alerting.plain(rule.wire())))
 
 
+def test_alerts_lead_to_the_runbook_that_one_chooses() -> None:
+    rules = generate.files("https://wiki.example.com/calls")[generate.DIRECTORY / "rules" / "alerts.yaml"]
+    for alert in alerting.ALERTS:
+        assert f"runbook_url: https://wiki.example.com/calls#{alert.name.lower()}\n" in rules
+    assert "docs/runbook.md" not in rules
+
+
 def test_every_threshold_is_used() -> None:
     used = set().union(*(PLACEHOLDER.findall(rule.template) for rule in RULES))
     assert used == {*ALERTING, "scope"}
