@@ -1,0 +1,69 @@
+"""The names that documents may use: routes, headings, commands, log lines, and series of metrics."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from grafana import alerting
+from tests.common.metric_table import METRICS
+from tests.docs.blocks import REPOSITORY
+
+_SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count", "")}
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@functools.cache
+def routes() -> frozenset[tuple[str, str]]:
+    """Return method and path of each request that ADMIN_PORT answers, the page among them."""
+    files = [*(REPOSITORY / "dispatcher/api").glob("*.py"), REPOSITORY / "common/observe/admin.py"]
+    found = re.findall(r'web\.(get|post|delete)\("(/[^"]*)"', "".join(file.read_text("utf-8") for file in files))
+    return frozenset({("GET", "/"), *((method.upper(), path) for method, path in found)})
+
+
+@functools.cache
+def source() -> str:
+    """Return the text of all modules of the service."""
+    folders = ("common", "dispatcher", "worker")
+    files = (file for folder in folders for file in sorted((REPOSITORY / folder).rglob("*.py")))
+    return "\n".join(file.read_text("utf-8") for file in files)
+
+
+def is_logged(event: str) -> bool:
+    """Return whether the code writes a log line with this `event`."""
+    return f'"{event}"' in source()
+
+
+def is_series(name: str) -> bool:
+    """Return whether `name` is a series of a metric, or a recorded one, or the metric's own name."""
+    if ":" in name:
+        return name in {each.name for each in alerting.RECORDINGS}
+    short = name.removeprefix("avr_sts_")
+    return any(short in {metric + suffix for suffix in _SUFFIXES[kind]} for metric, (kind, *_) in METRICS.items())
+
+
+def labels_of(name: str) -> set[str]:
+    """Return the labels of a series of a metric."""
+    short = name.removeprefix("avr_sts_")
+    for metric, (kind, labels, _) in METRICS.items():
+        if short in {metric + suffix for suffix in _SUFFIXES[kind]}:
+            return {*labels, *(("le",) if short.endswith("_bucket") else ())}
+    raise KeyError(name)
+
+
+@functools.cache
+def compose_services() -> frozenset[str]:
+    """Return the services of both Compose files."""
+    files = ("docker-compose.yml", "docker-compose.single.yml")
+    return frozenset(
+        name for file in files for name in yaml.safe_load((REPOSITORY / file).read_text("utf-8"))["services"]
+    )
