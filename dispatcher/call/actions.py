@@ -48,6 +48,9 @@ class Metric(Enum):
     DIGIT = "digit"
     GREETING_SECONDS = "greeting_seconds"
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
+    CALLER_GAP_SECONDS = "caller_gap_seconds"
+    CALLER_JITTER_SECONDS = "caller_jitter_seconds"
+    CALLER_LEVEL_DBFS = "caller_level_dbfs"
     REPIN = "repin"
     RECOVERY_SECONDS = "recovery_seconds"
 

@@ -62,6 +62,9 @@ _REPORTS: Final[dict[Metric, Callable[[DispatcherMetrics, float, str], None]]] =
     Metric.DIGIT: lambda metrics, _, __: metrics.dtmf_digits.inc(),
     Metric.GREETING_SECONDS: _greeted,
     Metric.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
+    Metric.CALLER_GAP_SECONDS: lambda metrics, seconds, _: metrics.caller_gap(seconds),
+    Metric.CALLER_JITTER_SECONDS: lambda metrics, seconds, _: metrics.caller_audio_jitter.observe(seconds),
+    Metric.CALLER_LEVEL_DBFS: lambda metrics, dbfs, _: metrics.caller_audio_level.observe(dbfs),
     Metric.REPIN: lambda metrics, _, reason: _repinned(metrics, reason),
     Metric.RECOVERY_SECONDS: _recovered,
 }

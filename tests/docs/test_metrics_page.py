@@ -45,7 +45,7 @@ def test_every_metric_has_a_row_with_its_type_labels_and_processes() -> None:
         _exported(name, kind): (kind, labels, processes.replace("supervisor", "serve"))
         for name, (kind, labels, processes) in METRICS.items()
     }
-    assert ROWS == expected
+    assert expected == ROWS
 
 
 def test_every_metric_has_a_query() -> None:
