@@ -32,3 +32,15 @@ def test_feature_names_an_existing_test(row: str) -> None:
 
 def test_features_page_lists_features() -> None:
     assert len(ROWS) > 40
+
+
+def test_every_row_is_in_a_table_with_its_columns() -> None:
+    columns = 0
+    for line in (REPOSITORY / "docs" / "features.md").read_text("utf-8").splitlines():
+        if not line.startswith("|"):
+            columns = 0
+            continue
+        assert columns or line.startswith(HEADS), f"a row without a table: {line}"
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        columns = columns or cells
+        assert cells == columns, line
