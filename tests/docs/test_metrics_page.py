@@ -40,7 +40,7 @@ def _exported(name: str, kind: str) -> str:
     return f"{name}_total" if kind == "counter" else name
 
 
-def test_every_metric_has_a_row_with_its_type_labels_and_processes() -> None:
+def test_every_metric_has_a_row_with_type_and_labels() -> None:
     expected = {
         _exported(name, kind): (kind, labels, processes.replace("supervisor", "serve"))
         for name, (kind, labels, processes) in METRICS.items()
