@@ -18,6 +18,10 @@ METRICS = {
     "cost_usd": ("counter", ("model", "tenant"), "worker"),
     "interruptions": ("counter", (), "dispatcher"),
     "dtmf_digits": ("counter", (), "dispatcher"),
+    "caller_audio_gaps": ("counter", (), "dispatcher"),
+    "caller_audio_gap_seconds": ("counter", (), "dispatcher"),
+    "caller_audio_jitter_seconds": ("histogram", (), "dispatcher"),
+    "caller_audio_level_dbfs": ("histogram", (), "dispatcher"),
     "bad_input": ("counter", ("reason",), "dispatcher"),
     "tool_calls": ("counter", ("tool", "outcome"), "worker"),
     "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
@@ -48,5 +52,13 @@ METRICS = {
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
 
-WITHOUT_PANEL = {"call_duration_seconds", "turn_part_seconds", "upstream_refused"}
+WITHOUT_PANEL = {
+    "call_duration_seconds",
+    "caller_audio_gaps",
+    "caller_audio_gap_seconds",
+    "caller_audio_jitter_seconds",
+    "caller_audio_level_dbfs",
+    "turn_part_seconds",
+    "upstream_refused",
+}
 """Metrics that no dashboard shows yet."""

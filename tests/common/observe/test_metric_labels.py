@@ -137,9 +137,9 @@ def test_fixed_labels_have_their_values_and_no_others(start: Callable[..., Speak
     chosen = {"a_model", "a_tenant", "a_tool", "other"}
     fixed = set().union(*(values for values in LABELS.values() if values))
     for sample in process.scrape():
-        bounds = [float(sample_label) for sample_label in _labels(sample) if re.match(r"[\d+.]", sample_label)]
+        bounds = [float(sample_label) for sample_label in _labels(sample) if re.match(r"[-\d+.]", sample_label)]
         assert len(bounds) == ("_bucket[" in sample)
-        words = {label for label in _labels(sample) if not re.match(r"[\d+.]", label)}
+        words = {label for label in _labels(sample) if not re.match(r"[-\d+.]", label)}
         assert words <= fixed | chosen, sample
 
 
