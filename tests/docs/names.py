@@ -10,7 +10,7 @@ from typing import Final
 import yaml
 
 from grafana import alerting
-from tests.common.metric_table import METRICS
+from tests.common.metric_table import METRICS, PROCESS_METRICS
 from tests.docs.blocks import REPOSITORY
 
 _SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count", "")}
@@ -47,17 +47,25 @@ def is_series(name: str) -> bool:
     """Return whether `name` is a series of a metric, or a recorded one, or the metric's own name."""
     if ":" in name:
         return name in {each.name for each in alerting.RECORDINGS}
-    short = name.removeprefix("avr_sts_")
-    return any(short in {metric + suffix for suffix in _SUFFIXES[kind]} for metric, (kind, *_) in METRICS.items())
+    return _family(name) is not None
 
 
 def labels_of(name: str) -> set[str]:
     """Return the labels of a series of a metric."""
-    short = name.removeprefix("avr_sts_")
-    for metric, (kind, labels, _) in METRICS.items():
-        if short in {metric + suffix for suffix in _SUFFIXES[kind]}:
-            return {*labels, *(("le",) if short.endswith("_bucket") else ())}
-    raise KeyError(name)
+    family = _family(name)
+    if family is None:
+        raise KeyError(name)
+    labels = {"process", "slot"} if family in PROCESS_METRICS else {*METRICS[family][1]}
+    return labels | ({"le"} if name.endswith("_bucket") else set())
+
+
+def _family(series: str) -> str | None:
+    """Return the metric of a series, as `tests.common.metric_table` names it."""
+    kinds = {f"avr_sts_{name}": kind for name, (kind, *_) in METRICS.items()} | PROCESS_METRICS
+    for name, kind in kinds.items():
+        if series in {name + suffix for suffix in _SUFFIXES[kind]}:
+            return name.removeprefix("avr_sts_")
+    return None
 
 
 @functools.cache

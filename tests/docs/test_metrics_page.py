@@ -11,8 +11,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from common.observe.call_outcome import OUTCOMES
 from common.observe.upstream_codes import OPERATOR_CODES
-from tests.common.metric_table import METRICS
+from tests.common.metric_table import METRICS, PROCESS, PROCESS_METRICS
 from tests.docs.blocks import blocks, document
 from tests.docs.names import labels_of
 from tests.grafana import promql
@@ -33,6 +34,7 @@ QUERIES = [
     for line in block.text.splitlines()
     if not line.startswith("#")
 ]
+ALL_ROLES = "dispatcher worker serve"
 VALUES = re.findall(r"^\| `(\w+)` \| `avr_sts_(\w+)` \| (.+) \|$", TEXT, re.MULTILINE)
 
 
@@ -42,19 +44,34 @@ def _exported(name: str, kind: str) -> str:
 
 def test_every_metric_has_a_row_with_type_and_labels() -> None:
     expected = {
-        _exported(name, kind): (kind, labels, processes.replace("supervisor", "serve"))
-        for name, (kind, labels, processes) in METRICS.items()
+        _exported(name, kind): (kind, labels, roles.replace(PROCESS, ALL_ROLES).replace("supervisor", "serve"))
+        for name, (kind, labels, roles) in METRICS.items()
     }
     assert expected == ROWS
 
 
+def test_every_metric_of_a_process_has_a_row() -> None:
+    rows = dict(re.findall(r"^\| `(process_\w+)` \| (\w+) \| \S", TEXT, re.MULTILINE))
+    assert rows == {_exported(name, kind): kind for name, kind in PROCESS_METRICS.items()}
+
+
+def test_every_reason_has_its_outcomes() -> None:
+    table = TEXT.partition("| `reason` | `outcome` | meaning |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| \S", table, re.MULTILINE)
+    assert {reason: tuple(re.findall(r"\w+", outcomes)) for reason, outcomes in rows} == {
+        reason.value: tuple(each.value for each in outcomes) for reason, outcomes in OUTCOMES.items()
+    }
+
+
 def test_every_metric_has_a_query() -> None:
     assert {metric for query in QUERIES for metric in promql.metrics(query)} == METRICS.keys()
+    text = "\n".join(QUERIES)
+    assert [name for name in PROCESS_METRICS if name not in text] == []
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_query_uses_labels_of_its_metrics(query: str) -> None:
-    series = re.findall(r"(avr_sts_\w+)", query)
+    series = re.findall(r"((?:avr_sts|process)_\w+)", query)
     known = set().union(*(labels_of(name) for name in series))
     grouped = {each.strip() for group in re.findall(r"by \(([^)]*)\)", query) for each in group.split(",")}
     matched = {each for found in re.findall(r"\{([^}]*)\}", query) for each in re.findall(r"(\w+)[=!]", found)}
@@ -77,6 +94,7 @@ _ALL_SERIES = """
 from common.observe import metrics
 metrics.dispatcher().expect_tenants("")
 metrics.supervisor()
+metrics.ProcessMetrics("worker", "", release="1.2.3", compiled=True)
 worker = metrics.worker()
 worker.expect_tenants("")
 worker.expect_model("model")
@@ -108,7 +126,7 @@ def test_values_of_a_label_are_all_listed(
 
 
 def test_labels_of_fixed_values_are_all_listed(values: dict[tuple[str, str], set[str]]) -> None:
-    chosen_by_others = {"model", "tool", "code", "tenant", "le"}
+    chosen_by_others = {"model", "tool", "code", "tenant", "le", "version", "python", "compiled", "slot"}
     listed = {label for label, _, _ in VALUES}
     assert {label for _, label in values} - chosen_by_others <= listed
 

@@ -197,10 +197,10 @@ def test_requests_have_the_token_they_need() -> None:
 
 
 def test_every_metric_and_label_exists() -> None:
-    names = set(re.findall(r"(?<![\w:])(?:\w+:)?avr_sts_\w+(?::\w+)?", EVERYTHING))
+    names = set(re.findall(r"(?<![\w:])(?:(?:\w+:)?avr_sts_\w+(?::\w+)?|process_\w+_\w+)", EVERYTHING))
     assert len(names) > 20
     assert {name for name in names if not is_series(name)} == set()
-    for name, labels in re.findall(r"(avr_sts_\w+)\{([^}]*)\}", EVERYTHING):
+    for name, labels in re.findall(r"((?:avr_sts|process)_\w+)\{([^}]*)\}", EVERYTHING):
         assert set(re.findall(r"(\w+)=", labels)) <= labels_of(name), name
 
 
