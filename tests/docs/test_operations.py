@@ -41,7 +41,7 @@ OTHERS = {"STS_URL", "GROUP_COUNT"}
 # Secrets may also be in files.
 FILES = {"OPENAI_API_KEY_FILE"}
 # Variables of the shell that operators set, here or by the first block of docs/runbook.md.
-OF_THE_SHELL = {"ADMIN", "AUTH", "UUID"}
+OF_THE_SHELL = {"ADMIN", "AUTH", "UUID", "WAV"}
 KNOWN = {name.upper() for name in Settings.model_fields} | OTHERS | FILES
 
 every_page = pytest.mark.parametrize("page", PAGES)
@@ -133,6 +133,12 @@ def test_shell_block_starts_known_programs(block: Block) -> None:
 def _known(words: list[str], programs: set[str]) -> None:
     """Fail if a command cannot be typed as it stands."""
     match words:
+        case ["docker", "compose", "exec", service, *rest]:
+            assert service in compose_services()
+            _known(rest, programs)
+        case ["kubectl", "--namespace", _, "exec", pod, "--", *rest]:
+            _is_in_the_chart([pod])
+            _known(rest, programs)
         case [name, *_] if "=" in name:
             assert name.partition("=")[0] in OF_THE_SHELL
         case ["docker", "compose", verb, *rest]:
@@ -167,6 +173,17 @@ def _is_in_the_chart(words: list[str]) -> None:
 @functools.cache
 def _objects() -> tuple[dict[str, Any], ...]:
     return tuple(render().objects)
+
+
+def test_recording_of_the_first_call_is_in_the_image() -> None:
+    (path,) = re.findall(r"^WAV=(.+)$", EVERYTHING, re.MULTILINE)
+    dockerfile = (REPOSITORY / "Dockerfile").read_text("utf-8")
+    packages, _, file = path.partition("/site-packages/")
+    assert (REPOSITORY / file).is_file()
+    assert f"{packages}/site-packages/" in dockerfile
+    declared = (REPOSITORY / "pyproject.toml").read_text("utf-8")
+    assert 'simulator = ["speech/*.wav"]' in declared
+    assert file in re.findall(r"simulator/\S+\.wav", EVERYTHING)
 
 
 def test_every_command_in_the_text_exists() -> None:
