@@ -1,4 +1,4 @@
-"""Links between the pages for successors lead to files and headings that exist."""
+"""Links between the pages lead to files and headings that exist."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Final
 import pytest
 
 from tests.docs.blocks import REPOSITORY
+from tests.docs.names import anchors
 
 PAGES: Final = [
     REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "README.md",
     REPOSITORY / "SECURITY.md",
-    REPOSITORY / "docs" / "architecture.md",
-    REPOSITORY / "docs" / "link-protocol.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
     *sorted((REPOSITORY / "docs" / "adr").glob("*.md")),
 ]
 LINKS: Final = [
@@ -22,14 +23,9 @@ LINKS: Final = [
 ]
 
 
-def _anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 @pytest.mark.parametrize(("page", "target"), LINKS, ids=lambda value: str(value).rpartition("/")[2])
 def test_link_leads_somewhere(page: Path, target: str) -> None:
     path, _, anchor = target.partition("#")
     file = (page.parent / path).resolve() if path else page
     assert file.exists()
-    assert not anchor or anchor in _anchors(file)
+    assert not anchor or anchor in anchors(file)

@@ -26,7 +26,7 @@ from tests.docs.blocks import (
     inline_names,
     without_blocks,
 )
-from tests.docs.names import anchors, compose_services, is_logged, is_series, labels_of, routes
+from tests.docs.names import compose_services, is_logged, is_series, labels_of, routes
 from tests.helm.release import FULLNAME, render
 from tests.helpers import needed_program
 
@@ -51,15 +51,6 @@ def _of(language: str) -> pytest.MarkDecorator:
     chosen = [block for block in BLOCKS if block.language == language]
     assert chosen
     return pytest.mark.parametrize("block", chosen, ids=[block.place for block in chosen])
-
-
-@every_page
-def test_every_link_has_a_target(page: str) -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", document(page)):
-        file, _, anchor = link.partition("#")
-        target = (REPOSITORY / "docs" / (file or page)).resolve()
-        assert target.is_file(), link
-        assert not anchor or anchor in anchors(target), link
 
 
 @every_page
