@@ -5,6 +5,7 @@ No query needs a label that only some installations have. Without the label `nam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,12 +100,17 @@ class Formulas:
 
     def failed_by_us(self) -> str:
         """Return the calls that ended by a fault of the service, over the window."""
-        return self.increase("calls_total", match=(_one_of("reason", OUR_REASONS),))
+        return self._failed_by_us(self.increase)
 
     def failed_by_us_rate(self) -> str:
         """Return the rate of calls that ended by a fault of the service; 0 if others ended."""
-        failed = self.rate("calls_total", match=(_one_of("reason", OUR_REASONS),))
-        return f"{failed} or 0 * {self.rate('calls_total')}"
+        return f"{self._failed_by_us(self.rate)} or 0 * {self.rate('calls_total')}"
+
+    def _failed_by_us(self, measured: Callable[..., str]) -> str:
+        """Leave out calls that brought a key which the API refused: each ends with one such error."""
+        failed = measured("calls_total", match=(_one_of("reason", OUR_REASONS),))
+        refused = measured("upstream_errors_total", match=(_one_of("code", OPERATOR_CODES), OF_A_CALL))
+        return f"clamp_min({failed} - ({refused} or 0 * {failed}), 0)"
 
     def callers_lost(self) -> str:
         """Return the share of calls that AVR Core or the network broke off, by reason; empty if none ended."""

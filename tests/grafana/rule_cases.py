@@ -136,6 +136,7 @@ _STAGING: Final = {
     _of("calls_capacity", namespace="staging"): "9x1300",
 }
 _GOOD: Final = _of("calls_total", outcome="completed", reason="caller_hung_up")
+_TENANTS_REFUSED: Final = _of("upstream_errors_total", code="invalid_api_key", key="call")
 _BAD: Final = _of("calls_total", outcome="failed", reason="upstream")
 
 
@@ -215,6 +216,31 @@ ALERT_CASES: Final = (
     AlertCase("AvrStsCallsFail", {_GOOD: "5x60", _BAD: "0x30 1x30"}, "20m", firing=False),
     AlertCase(
         "AvrStsCallsFail", {_GOOD: "0 1x200", _BAD: _each(every=20, times=5) + " 4x100"}, "52m", firing=False
+    ),
+    # A third of the calls fails by a tenant's bad key, for hours; alone in the night, all calls do.
+    *(
+        AlertCase(
+            alert,
+            {_GOOD: "0+100x100", _BAD: "0+50x100", _TENANTS_REFUSED: "0+50x100"},
+            "5h",
+            firing=False,
+            every="5m",
+        )
+        for alert in ("AvrStsCallsFail", "AvrStsCallsFailSlowly")
+    ),
+    AlertCase(
+        "AvrStsEveryCallFails",
+        {_GOOD: "7x200", _BAD: _each(every=10, times=14), _TENANTS_REFUSED: _each(every=10, times=14)},
+        "40m",
+        firing=False,
+    ),
+    # Such a key hides no fault of ours.
+    AlertCase(
+        "AvrStsCallsFail",
+        {_GOOD: "0+80x100", _BAD: "0+20x100", _TENANTS_REFUSED: "0+5x100"},
+        "5h",
+        value="15%",
+        every="5m",
     ),
     # 3% fail for nine hours, after nine good ones, and without a past.
     AlertCase(
