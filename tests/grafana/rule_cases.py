@@ -280,6 +280,24 @@ ALERT_CASES: Final = (
         "25m",
         firing=False,
     ),
+    # AVR Core calls every five minutes with a wrong token, and no call comes through.
+    AlertCase(
+        "AvrStsConnectionsRefused",
+        {_of("connections_refused_total", reason="token"): _each(every=10, times=20), _GOOD: "7x300"},
+        "90m",
+        value="12",
+        labels={"namespace": "voice", "reason": "token"},
+    ),
+    # A scanner comes every five minutes, and calls come through.
+    AlertCase(
+        "AvrStsConnectionsRefused",
+        {
+            _of("connections_refused_total", reason="token"): _each(every=10, times=20),
+            _GOOD: _each(every=20, times=10),
+        },
+        "90m",
+        firing=False,
+    ),
     AlertCase("AvrStsNearCapacity", _LOADED, "10m", value="85%"),
     AlertCase("AvrStsNearCapacity", _LOADED, "4m", firing=False),
     AlertCase("AvrStsNearCapacity", {**_LOADED, _of("calls_active", pod="w1"): "100x60"}, "10m", firing=False),
@@ -574,6 +592,18 @@ ALERT_CASES: Final = (
         },
         "25m",
         firing=False,
+    ),
+    # A tool that is called every 20 minutes, and always fails.
+    AlertCase(
+        "AvrStsToolFails",
+        {
+            _of("tool_calls_total", tool="find", outcome="completed"): "7x200",
+            _of("tool_calls_total", tool="find", outcome="failed"): _each(every=10, times=9),
+        },
+        "2h",
+        value="100%",
+        labels=_TOOL,
+        every="2m",
     ),
     AlertCase("AvrStsCostHigh", {_of("cost_usd_total", model="m"): "0+5x200", **_TEN_CALLS}, "70m", value="1.00"),
     AlertCase(
