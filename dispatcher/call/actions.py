@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from common.link import wire
 from common.link.wire import EndReason
@@ -48,8 +48,15 @@ class Metric(Enum):
     DIGIT = "digit"
     GREETING_SECONDS = "greeting_seconds"
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
+    CALLER_GAP_SECONDS = "caller_gap_seconds"
+    CALLER_JITTER_SECONDS = "caller_jitter_seconds"
+    CALLER_LEVEL_DBFS = "caller_level_dbfs"
     REPIN = "repin"
     RECOVERY_SECONDS = "recovery_seconds"
+
+
+SPOKE_FIRST: Final = "spoke_first"
+"""Label of GREETING_SECONDS if the caller spoke before: the first sound is an answer, and no greeting."""
 
 
 class Play(NamedTuple):

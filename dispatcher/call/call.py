@@ -35,6 +35,7 @@ from dispatcher.call.assignments import Assignments
 from dispatcher.call.caller.caller_audio import CallerAudio
 from dispatcher.call.caller.caller_mute import CallerMute
 from dispatcher.call.caller.caller_side import CallerSide
+from dispatcher.call.caller.line_quality import LineQuality
 from dispatcher.call.ends import CallEnds
 from dispatcher.call.identity import CallIdentity
 from dispatcher.call.life import CallLife
@@ -88,7 +89,7 @@ class Call:
         self._limits = limits
         self._timeline = timeline
         self._placing = Placing(limits, self.recovery, now_seconds)
-        self._caller = CallerSide(limits, now_seconds)
+        self._caller = CallerSide(limits, now_seconds, LineQuality(self._out))
         self._mute = CallerMute(None if timeline is None else timeline.mute_caller)
         self._playback = ReplyPlayback(self._out, CallMemory(), self._caller.presence, now_seconds, timeline)
         self._telephony = Telephony(self._out, self._playback, limits.order_seconds)
@@ -103,6 +104,7 @@ class Call:
             playback=self._playback,
             commands=self._telephony.commands,
             filler=filler,
+            line=self._caller.line,
         )
         self._ends = CallEnds(
             self._out,
@@ -486,12 +488,8 @@ class Call:
         if self._caller.is_first_ignored():
             self._out.actions.append(MessageIgnored(error.reason, str(error)))
 
-    # The session that has the call
-
     # By this dispatcher itself
 
     def _fill(self, now_seconds: float) -> None:
         is_over = self.state in (State.PARTING, State.ENDED) or self._telephony.hung_up_seconds is not None
         self._filler_playback.play(now_seconds, is_allowed=not is_over)
-
-    # Ends

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 from common.link import wire
-from dispatcher.call.actions import Measurement, Metric
+from dispatcher.call.actions import SPOKE_FIRST, Measurement, Metric
 from dispatcher.records.call_record import Said, Segment, joined
 
 MAX_SAID: Final = 2000
@@ -157,7 +157,7 @@ class CallFacts:
         return facts
 
     def _greeted(self, measurement: Measurement) -> None:
-        if self.greeting_seconds is None:
+        if self.greeting_seconds is None and measurement.label != SPOKE_FIRST:
             self.greeting_seconds = round(measurement.value, 3)
 
 

@@ -9,7 +9,7 @@ from common.link import wire
 from common.observe import trace_context
 from common.observe.trace_context import TraceContext
 from common.observe.tracing import Kind, Span, SpanEvent, Tracer, Value, WallClock
-from dispatcher.call.actions import Measurement, Metric
+from dispatcher.call.actions import SPOKE_FIRST, Measurement, Metric
 
 CALL: Final = "call"
 MAX_EVENTS: Final = 128
@@ -54,7 +54,7 @@ class CallTrace:
     def measured(self, measurement: Measurement, now_seconds: float) -> None:
         """Take what the call measures."""
         match measurement.seen:
-            case Metric.GREETING_SECONDS:
+            case Metric.GREETING_SECONDS if measurement.label != SPOKE_FIRST:
                 self._span("greeting", now_seconds - measurement.value, now_seconds)
             case Metric.RECOVERY_SECONDS:
                 name = "move" if measurement.label in _MOVES else "recovery"

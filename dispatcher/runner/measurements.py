@@ -7,7 +7,7 @@ from typing import Final
 
 from common.observe.call_outcome import CallOutcome, EndReason
 from common.observe.metrics import DispatcherMetrics, RecoveryReason, RepinReason
-from dispatcher.call.actions import Ending, Measurement, Metric
+from dispatcher.call.actions import SPOKE_FIRST, Ending, Measurement, Metric
 from dispatcher.records.call_record import CallRecord
 
 
@@ -34,6 +34,11 @@ def count_lost(metrics: DispatcherMetrics, record: CallRecord) -> None:
     metrics.call_lasted(record.ended_at - record.started_at)
 
 
+def _greeted(metrics: DispatcherMetrics, seconds: float, label: str) -> None:
+    if label != SPOKE_FIRST:
+        metrics.greeting_latency.observe(seconds)
+
+
 def _repinned(metrics: DispatcherMetrics, reason: str) -> None:
     # A worker of a newer release may have reasons that this one does not count.
     if reason in {each.value for each in RepinReason}:
@@ -54,8 +59,11 @@ _REPORTS: Final[dict[Metric, Callable[[DispatcherMetrics, float, str], None]]] =
     Metric.BAD_INPUT: lambda metrics, _, reason: metrics.bad_input.inc(reason),
     Metric.INTERRUPTION: lambda metrics, _, __: metrics.interruptions.inc(),
     Metric.DIGIT: lambda metrics, _, __: metrics.dtmf_digits.inc(),
-    Metric.GREETING_SECONDS: lambda metrics, seconds, _: metrics.greeting_latency.observe(seconds),
+    Metric.GREETING_SECONDS: _greeted,
     Metric.CALLER_AUDIO_DROPPED_SECONDS: lambda metrics, seconds, _: metrics.audio_dropped_in.inc(seconds),
+    Metric.CALLER_GAP_SECONDS: lambda metrics, seconds, _: metrics.caller_gap(seconds),
+    Metric.CALLER_JITTER_SECONDS: lambda metrics, seconds, _: metrics.caller_audio_jitter.observe(seconds),
+    Metric.CALLER_LEVEL_DBFS: lambda metrics, dbfs, _: metrics.caller_audio_level.observe(dbfs),
     Metric.REPIN: lambda metrics, _, reason: _repinned(metrics, reason),
     Metric.RECOVERY_SECONDS: _recovered,
 }

@@ -10,6 +10,7 @@ METRICS = {
     "call_duration_seconds": ("histogram", (), "dispatcher"),
     "session_duration_seconds": ("histogram", ("outcome",), "worker"),
     "turn_latency_seconds": ("histogram", (), "worker"),
+    "turn_part_seconds": ("histogram", ("part",), "worker"),
     "greeting_latency_seconds": ("histogram", (), "dispatcher"),
     "upstream_connect_seconds": ("histogram", (), "worker"),
     "relay_seconds": ("histogram", ("process", "direction"), "dispatcher worker"),
@@ -17,6 +18,10 @@ METRICS = {
     "cost_usd": ("counter", ("model",), "worker"),
     "interruptions": ("counter", (), "dispatcher"),
     "dtmf_digits": ("counter", (), "dispatcher"),
+    "caller_audio_gaps": ("counter", (), "dispatcher"),
+    "caller_audio_gap_seconds": ("counter", (), "dispatcher"),
+    "caller_audio_jitter_seconds": ("histogram", (), "dispatcher"),
+    "caller_audio_level_dbfs": ("histogram", (), "dispatcher"),
     "bad_input": ("counter", ("reason",), "dispatcher"),
     "tool_calls": ("counter", ("tool", "outcome"), "worker"),
     "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
@@ -47,5 +52,13 @@ METRICS = {
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
 
-WITHOUT_PANEL = {"call_duration_seconds", "upstream_refused"}
+WITHOUT_PANEL = {
+    "call_duration_seconds",
+    "caller_audio_gaps",
+    "caller_audio_gap_seconds",
+    "caller_audio_jitter_seconds",
+    "caller_audio_level_dbfs",
+    "turn_part_seconds",
+    "upstream_refused",
+}
 """Metrics that no dashboard shows yet."""

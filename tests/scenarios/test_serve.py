@@ -269,6 +269,9 @@ async def test_metrics_are_right_across_processes() -> None:
         await _shows(admin_url, "avr_sts_dtmf_digits_total", 18)
         await _shows(admin_url, "avr_sts_greeting_latency_seconds_count", 6)
         await _shows(admin_url, "avr_sts_turn_latency_seconds_count", 6)
+        await _shows(admin_url, "avr_sts_turn_part_seconds_count", 3 * 6)
+        latency = await _metric(admin_url, "avr_sts_turn_latency_seconds_sum")
+        assert await _metric(admin_url, "avr_sts_turn_part_seconds_sum") == pytest.approx(latency)
         await _shows(admin_url, "avr_sts_upstream_connect_seconds_count", 6)
         assert await _metric(admin_url, "avr_sts_relay_seconds_count") > 0
         assert await _metric(admin_url, "avr_sts_event_loop_lag_seconds_count") > 0

@@ -16,7 +16,7 @@ import orjson
 
 from common.link import wire
 from common.link.wire import Kind
-from tests.traces.names import field_of, name_of, text_of
+from tests.traces.names import ADDED_METRICS, field_of, name_of, text_of
 
 Output = list[Any]
 """What a core wants done.
@@ -84,9 +84,12 @@ def upstream(event: dict[str, Any]) -> Output:
     return ["upstream", made]
 
 
-def action(value: Any) -> Output:
-    """Return an action that has no form of its own."""
-    return ["action", name_of(type(value).__name__), fields_of(value)]
+def action(value: Any) -> list[Output]:
+    """Return an action that has no form of its own; none, if the traces do not have it."""
+    seen = getattr(value, "seen", None)
+    if isinstance(seen, Enum) and seen.value in ADDED_METRICS:
+        return []
+    return [["action", name_of(type(value).__name__), fields_of(value)]]
 
 
 def record(value: Any) -> list[Any]:

@@ -130,7 +130,7 @@ class DispatcherCore:
     def left(self, reason: str) -> list[Output]:
         """Leave the call; no shell leaves one that has ended, but the traces do, and it ended once more."""
         if self.call.state is State.ENDED:
-            return [canonical.action(Ended(Ending.MOVED, reason))]
+            return canonical.action(Ended(Ending.MOVED, reason))
         self.call.left(reason)
         return []
 
@@ -206,7 +206,7 @@ class DispatcherCore:
             elif isinstance(action, Play):
                 outputs.append(["action", "Play", {"pcm": canonical.audio(action.pcm)}])
             else:
-                outputs.append(canonical.action(action))
+                outputs += canonical.action(action)
         return outputs
 
     def _leg(self, assignment: Assignment) -> Leg:

@@ -39,7 +39,12 @@ FIELDS: Final[dict[str, str | None]] = {
 }
 """Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""
 
-TEXTS: Final[tuple[tuple[str, str], ...]] = ()
+ADDED_METRICS: Final = frozenset(
+    {"turn_part_seconds", "caller_gap_seconds", "caller_jitter_seconds", "caller_level_dbfs"}
+)
+"""Metrics that the cores measure since the traces were frozen: the traces do not have them."""
+
+TEXTS: Final[tuple[tuple[str, str], ...]] = (("side_error", "upstream_error"), ("spoke_first", ""))
 r"""Texts: a pattern that matches all of a text of the code, what the traces have (with `\1` for a group).
 
 Reasons for people, states and values of labels are texts. The first pattern that matches counts.

@@ -107,7 +107,7 @@ class WorkerCore:
                 else:
                     outputs += [["record", *canonical.record(wire.encode_record(record, CHANNEL))]]
             else:
-                outputs.append(canonical.action(action))
+                outputs += canonical.action(action)
         return outputs
 
     def _on_the_wire(self, event: dict[str, Any]) -> dict[str, Any]:

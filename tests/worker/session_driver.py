@@ -68,6 +68,7 @@ class Driver:
         session: under test.
         now: the clock, in seconds.
         journal: what the dispatcher was told to remember.
+        turn_parts: parts of the last turn's latency.
         waits: seconds from each answer being owed to its first audio.
         keeps_metadata: requests for responses are shown with their metadata.
         transcribed: usage of transcriptions.
@@ -103,6 +104,7 @@ class Driver:
         self.happened: list[dict[str, Any]] = []
         self.memory_writer: list[Record] = []
         self.waits: list[float] = []
+        self.turn_parts: dict[str, float] = {}
         self.keeps_metadata = False
         self.transcribed: list[Any] = []
         self.session = Session(wire.Open("uuid-1", **fields), config, self.now, checkpoint, limits=limits)
@@ -131,6 +133,8 @@ class Driver:
                 self.happened.append(action.event)
             elif isinstance(action, session.Measurement) and action.seen is session.Metric.ANSWER_WAIT_SECONDS:
                 self.waits.append(action.value)
+            elif isinstance(action, session.Measurement) and action.seen is session.Metric.TURN_PART_SECONDS:
+                self.turn_parts[action.label] = action.value
             elif isinstance(action, session.Transcribed):
                 self.transcribed.append(action.usage)
             elif isinstance(action, session.ToDispatcher):

@@ -178,6 +178,7 @@ class SessionHost:
         assert session is not None
         if event["type"].endswith("audio.delta"):
             self._relay_out.frame(received_seconds)
+            session.parts.turn_clock.received_seconds = received_seconds
         elif event["type"] == "session.created":
             event["lasts_seconds"] = _lasts_seconds(event)
         elif self.trace is not None:

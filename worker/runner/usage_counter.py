@@ -80,6 +80,7 @@ class UsageCounter:
 
 _REPORTS: dict[Metric, Callable[[WorkerMetrics, float, str], None]] = {
     Metric.TURN_LATENCY_SECONDS: lambda metrics, seconds, _: metrics.turn_latency.observe(seconds),
+    Metric.TURN_PART_SECONDS: lambda metrics, seconds, part: metrics.turn_part[part].observe(seconds),
     Metric.ANSWER_WAIT_SECONDS: lambda metrics, seconds, _: metrics.answer_wait.observe(seconds),
     Metric.ANSWER_RETRIED: lambda metrics, _, reason: metrics.answers_retried[RetryReason(reason)].inc(),
     Metric.ANSWER_GIVEN_UP: lambda metrics, _, reason: metrics.answers_given_up[RetryReason(reason)].inc(),

@@ -18,6 +18,7 @@ class Metric(Enum):
     """A value that the shell counts or measures."""
 
     TURN_LATENCY_SECONDS = "turn_latency_seconds"
+    TURN_PART_SECONDS = "turn_part_seconds"
     ANSWER_WAIT_SECONDS = "answer_wait_seconds"
     ANSWER_RETRIED = "answer_retried"
     ANSWER_GIVEN_UP = "answer_given_up"

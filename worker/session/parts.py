@@ -25,6 +25,7 @@ from worker.session.memory.conversation import Conversation
 from worker.session.memory.replay import Replay
 from worker.session.memory_writer import MemoryWriter
 from worker.session.session_updates import SessionUpdates
+from worker.session.turn_clock import TurnClock
 
 
 def local_vad(config: SessionConfig, silence_ms: int) -> LocalVad:
@@ -70,6 +71,7 @@ class SessionParts:
         digits: keys that are not part of the conversation yet.
         secret_entry: keys that a tool asks for, and that are not part of the conversation.
         silence: clock of the time without speech.
+        turn_clock: clock of the caller's turn that the model answers.
         log: logger with the call's uuid.
     """
 
@@ -87,6 +89,7 @@ class SessionParts:
         self.ids = ItemIds(opening.epoch)
         self.out = ActionQueue(uuid)
         self.silence = SilenceClock(now_seconds)
+        self.turn_clock = TurnClock()
         self.digits = DigitEntry(config.digits_seconds)
         self.secret_entry = SecretEntry(EntryLimits())
         self.conversation = Conversation()
@@ -96,7 +99,14 @@ class SessionParts:
         self.replay = Replay(self.conversation, self.out, audio_format.uplink)
         self.agent = AgentSpeech(opening, audio_format, self.conversation, self.out, self.replay)
         self.answers = Answering(
-            config, limits, uuid=uuid, agent=self.agent, replay=self.replay, outbox=self.out, new_id=self.ids.new
+            config,
+            limits,
+            uuid=uuid,
+            agent=self.agent,
+            replay=self.replay,
+            outbox=self.out,
+            new_id=self.ids.new,
+            turn_clock=self.turn_clock,
         )
         self.calls = FunctionCalls(
             self.conversation,

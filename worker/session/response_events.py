@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.link.wire import EndReason, Outcome, Reason
+from common.observe.metrics import TURN_PARTS
 from worker.realtime.api_values import checked_id, checked_text
 from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
@@ -33,19 +34,22 @@ class ResponseEvents:
         response_id = checked_id(event["response"]["id"])
         talks_over = parts.memory_writer.speaking and parts.updates.interrupt_response
         talks_over |= parts.secret_entry.is_on
+        parts.turn_clock.begun(response_id, now_seconds)
         metadata = event["response"].get("metadata")
         request_id = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
         parts.answers.created(response_id, now_seconds, request_id=str(request_id or ""), talks_over=talks_over)
 
     def audio_delta(self, event: dict[str, Any], now_seconds: float) -> None:
         """Pass audio of a reply to the caller."""
-        parts, caller = self._parts, self._caller
+        parts = self._parts
         if not parts.agent.audio_delta(event):
             return
         parts.answers.heard(event["response_id"], now_seconds)
-        if caller.speech_ended_seconds is not None:
-            parts.out.report(Metric.TURN_LATENCY_SECONDS, now_seconds - caller.speech_ended_seconds)
-            caller.speech_ended_seconds = None
+        turn = parts.turn_clock.answered(now_seconds)
+        if turn is not None:
+            parts.out.report(Metric.TURN_LATENCY_SECONDS, sum(turn))
+            for part, seconds in zip(TURN_PARTS, turn, strict=True):
+                parts.out.report(Metric.TURN_PART_SECONDS, seconds, part)
 
     def output_added(self, event: dict[str, Any], now_seconds: float) -> None:
         """Take note of an item that a response announces; a remote tool runs from then on."""
@@ -74,6 +78,7 @@ class ResponseEvents:
         parts.replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         parts.answers.called(response_id, now_seconds)
+        parts.turn_clock.stopped(response_id, now_seconds)
         wanted = parts.calls.called(known, response_id)
         if parts.answers.responses.find(response_id) is None:
             # The response was given up, and its end may never come.
@@ -119,6 +124,7 @@ class ResponseEvents:
         parts.agent.response_over(response_id, is_last=is_last)
         parts.agent.send_transcripts(now_seconds)
         parts.calls.send_commands(response_id)
+        parts.turn_clock.stopped(response_id, now_seconds)
         parts.answers.done(response_id, ending, now_seconds)
         parts.agent.closed_responses.append(response_id)
         if parts.calls.response_done(response_id):

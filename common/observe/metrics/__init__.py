@@ -28,6 +28,7 @@ from common.observe.metrics.series import CONTENT_TYPE, mark_process_dead, rende
 from common.observe.metrics.supervisor_metrics import SupervisorMetrics
 from common.observe.metrics.worker_metrics import (
     RATE_LIMITS,
+    TURN_PARTS,
     KeyOwner,
     ReconnectReason,
     RetryReason,
@@ -41,6 +42,7 @@ __all__ = [
     "MAX_LABEL_VALUES",
     "OTHER",
     "RATE_LIMITS",
+    "TURN_PARTS",
     "BoundedCounter",
     "DispatcherMetrics",
     "FallbackOutcome",

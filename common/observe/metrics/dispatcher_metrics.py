@@ -13,6 +13,8 @@ from common.observe.recording_drop import RecordingDrop
 from common.observe.refusals import Refusal
 
 _GREETING_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 15.0, 30.0)
+_JITTER_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5)
+_LEVEL_DBFS = (-70, -60, -50, -45, -40, -35, -30, -25, -20, -15, -10, -6, -3)
 _RECOVERY_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 
 
@@ -63,10 +65,24 @@ class DispatcherMetrics(CallProcess):
             CALL_SECONDS,
         )
         self.greeting_latency = histogram(
-            "greeting_latency_seconds", "Time from init to the first frame sent", _GREETING_SECONDS
+            "greeting_latency_seconds",
+            "Time from init to the first frame sent, if the caller did not speak before",
+            _GREETING_SECONDS,
         )
         self.interruptions = counter("interruptions", "Interruptions of the agent by callers")
         self.dtmf_digits = counter("dtmf_digits", "Digits that callers pressed")
+        self._gaps = counter("caller_audio_gaps", "Pauses of over 100 ms in the callers' audio")
+        self._gap_seconds = counter("caller_audio_gap_seconds", "Length of the pauses in the callers' audio")
+        self.caller_audio_jitter = histogram(
+            "caller_audio_jitter_seconds",
+            "Jitter of the callers' audio (RFC 3550), a value for each call and 5 s",
+            _JITTER_SECONDS,
+        )
+        self.caller_audio_level = histogram(
+            "caller_audio_level_dbfs",
+            "Level of the callers' speech in dB of full scale, a value for each call and 5 s with speech",
+            _LEVEL_DBFS,
+        )
         self.bad_input = BoundedCounter(
             "bad_input", "Messages of a core that the protocol does not allow", "reason"
         )
@@ -103,6 +119,11 @@ class DispatcherMetrics(CallProcess):
     def call_ended(self, outcome: CallOutcome, reason: EndReason) -> None:
         """Count a call that ended."""
         self._calls.labels(outcome.value, reason.value).inc()
+
+    def caller_gap(self, seconds: float) -> None:
+        """Count a pause in a caller's audio."""
+        self._gaps.inc()
+        self._gap_seconds.inc(seconds)
 
     def call_lasted(self, seconds: float) -> None:
         """Measure the duration of a call that ended and was not rejected."""

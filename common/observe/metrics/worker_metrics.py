@@ -15,6 +15,7 @@ from common.observe.metrics.series import counter, gauge, histogram
 from common.observe.tool_outcome import ToolOutcome
 
 _TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_TURN_PART_SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 _CONNECT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 _TOOL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0, 30.0, 60.0)
 _WAIT_SECONDS = (0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 35.0)
@@ -60,6 +61,9 @@ class KeyOwner(StrEnum):
     """The call brought its own key: in `init`, or from the instructions service."""
 
 
+TURN_PARTS: Final = ("end_of_speech", "model", "service")
+"""Parts of a turn's latency: see `worker/session/turn_clock.py`."""
+
 RATE_LIMITS: Final = ("requests", "tokens")
 """Names of the Realtime API's limits (`rate_limits.updated`)."""
 
@@ -79,6 +83,13 @@ class WorkerMetrics(CallProcess):
             "Time from the end of the caller's speech to the reply's first audio",
             _TURN_SECONDS,
         )
+        parts = histogram(
+            "turn_part_seconds",
+            "Parts of the turn latency: until the end of speech is known, the model's work, and the rest",
+            _TURN_PART_SECONDS,
+            "part",
+        )
+        self.turn_part = {part: parts.labels(part) for part in TURN_PARTS}
         self.upstream_connect = histogram(
             "upstream_connect_seconds", "Time to open a connection to the Realtime API", _CONNECT_SECONDS
         )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from common.errors import AvrProtocolError
 from dispatcher.avr.protocol import SAMPLE_RATE_HZ
+from dispatcher.call.caller.line_quality import LineQuality
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.caller.token_bucket import TokenBucket
 from dispatcher.call.limits import CallLimits
@@ -32,10 +33,12 @@ class CallerSide:
 
     Attributes:
         presence: whether the connection exists.
+        line: quality of the caller's audio.
     """
 
-    def __init__(self, limits: CallLimits, now_seconds: float) -> None:
+    def __init__(self, limits: CallLimits, now_seconds: float, line: LineQuality) -> None:
         self.presence = CallerPresence()
+        self.line = line
         self._limits = limits
         self._opened_seconds = now_seconds
         self._audio_seconds = self._message_seconds = now_seconds
@@ -74,6 +77,7 @@ class CallerSide:
             raise AvrProtocolError("flood", "audio comes much faster than real time", ends_call=True)
         if pcm:
             self._audio_seconds = now_seconds
+            self.line.audio(pcm, now_seconds)
 
     def is_first_ignored(self) -> bool:
         """Return whether this is the first message of the call that is ignored."""
@@ -96,6 +100,7 @@ class CallerSide:
     def back(self, now_seconds: float) -> None:
         """Note that the caller has another connection, whose audio may come in a burst."""
         self.presence.back()
+        self.line.restart()
         self._audio_seconds = now_seconds
         self._audio_bucket = TokenBucket(self._limits.flood_ratio, self._limits.burst_seconds, now_seconds)
         self._stuck_since_seconds = None

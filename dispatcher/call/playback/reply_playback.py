@@ -12,7 +12,7 @@ from common.errors import LinkProtocolError
 from common.link import wire
 from dispatcher.avr.protocol import SAMPLE_RATE_HZ
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import Interrupt, Metric, Play, SendTranscript
+from dispatcher.call.actions import SPOKE_FIRST, Interrupt, Metric, Play, SendTranscript
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.memory import CallMemory
@@ -54,6 +54,7 @@ class ReplyPlayback:
         self._presence = presence
         self._player = Player(timeline)
         self._greeted = False
+        self._greeting = ""
         self._unreported_samples = 0
         self._transcripts: dict[str, None] = {}  # a set that knows its oldest
         self._queued_messages: deque[SendTranscript | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
@@ -96,6 +97,10 @@ class ReplyPlayback:
     def was_here_before(self) -> None:
         """Note that the caller has been greeted, by another session or dispatcher."""
         self._greeted = True
+
+    def caller_speaks(self) -> None:
+        """Note that the caller speaks; before the first sound, this call has no greeting."""
+        self._greeting = SPOKE_FIRST
 
     # AVR Core
 
@@ -202,7 +207,7 @@ class ReplyPlayback:
             self._out.actions += plays
             if not self._greeted:
                 self._greeted = True
-                self._out.report(Metric.GREETING_SECONDS, now_seconds - self.init_seconds)
+                self._out.report(Metric.GREETING_SECONDS, now_seconds - self.init_seconds, self._greeting)
 
     def _return_credit(self, assignment: Assignment | None) -> None:
         if assignment is not None:

@@ -14,6 +14,7 @@ from dispatcher.call.actions import Metric, ToWorker
 from dispatcher.call.assignment import Assignment, AssignmentState
 from dispatcher.call.caller.caller_audio import CallerAudio
 from dispatcher.call.caller.caller_mute import CallerMute
+from dispatcher.call.caller.line_quality import LineQuality
 from dispatcher.call.identity import CallIdentity
 from dispatcher.call.memory import CallMemory
 from dispatcher.call.playback.filler import Filler
@@ -44,6 +45,7 @@ class WorkerSide:
         playback: ReplyPlayback,
         commands: TelephonyCommands,
         filler: Filler,
+        line: LineQuality,
     ) -> None:
         """Make the side of a call that no worker has had."""
         self.identity = identity
@@ -54,6 +56,7 @@ class WorkerSide:
         self._playback = playback
         self._commands = commands
         self._filler = filler
+        self._line = line
         self._keys: list[str] = []
         self._speaking = False
         # The caller's present speech began before this dispatcher had the call.
@@ -234,7 +237,9 @@ class WorkerSide:
                 self.memory.keep_profile(wire.decode_control(wire.Profile, payload))
             case Kind.FINISHED:
                 finished = wire.decode_control(wire.Finished, payload)
-                self._speaking = finished.speaking
+                self._speaking = self._line.is_speaking = finished.speaking
+                if finished.speaking:
+                    self._playback.caller_speaks()
                 # The lost dispatcher had the beginning of the caller's present speech.
                 attaches = assignment.is_attached and connects
                 self._spoke_before_us = finished.speaking and (attaches or self._spoke_before_us)

@@ -40,6 +40,7 @@ LABELS = {
     ("answers_given_up", "reason"): RETRY_REASONS,
     "limit": {"requests", "tokens"},
     "key": {"ours", "call"},
+    "part": {"end_of_speech", "model", "service"},
     "task": {"tick", "publish", "certificates", "records", "lost_calls", "record", "sweep"},
     ("recording_dropped_seconds", "reason"): {"queue", "disk", "error", "length", "late"},
     ("connections_refused", "reason"): {
@@ -130,9 +131,9 @@ def test_fixed_labels_have_their_values_and_no_others(start: Callable[..., Speak
     chosen = {"a_model", "a_tool", "other"}
     fixed = set().union(*(values for values in LABELS.values() if values))
     for sample in process.scrape():
-        bounds = [float(sample_label) for sample_label in _labels(sample) if re.match(r"[\d+.]", sample_label)]
+        bounds = [float(sample_label) for sample_label in _labels(sample) if re.match(r"[-\d+.]", sample_label)]
         assert len(bounds) == ("_bucket[" in sample)
-        words = {label for label in _labels(sample) if not re.match(r"[\d+.]", label)}
+        words = {label for label in _labels(sample) if not re.match(r"[-\d+.]", label)}
         assert words <= fixed | chosen, sample
 
 

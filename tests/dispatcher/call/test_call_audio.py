@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from common.errors import LinkProtocolError
 from common.link import wire
 from common.link.wire import ItemHeard, Kind
-from dispatcher.call.actions import CloseCaller, Interrupt, Measurement, Metric, ToWorker
+from dispatcher.call.actions import SPOKE_FIRST, CloseCaller, Interrupt, Measurement, Metric, ToWorker
 from dispatcher.call.playback.reply_playback import MAX_TRANSCRIPTS_KNOWN
 from tests.dispatcher.call_driver import (
     FRAME_BYTES,
@@ -161,6 +161,25 @@ class TestReplies:
             Measurement(Metric.GREETING_SECONDS, 1.5)
         ]
         assert not [action for action in driver.reply(1, FRAME) if isinstance(action, Measurement)]
+
+    def test_a_caller_who_speaks_first_waits_for_no_greeting(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(wire.Finished(0, speaking=True))
+        driver.record(wire.Finished(0))
+        driver.now += 4.0
+        (measured,) = [each for each in driver.reply(1, FRAME) if isinstance(each, Measurement)]
+        assert measured == Measurement(Metric.GREETING_SECONDS, 4.0, SPOKE_FIRST)
+
+    def test_a_caller_who_speaks_into_the_greeting_has_waited_for_it(self, driver: CallDriver) -> None:
+        driver.live()
+        driver.record(wire.Finished(0))
+        driver.now += 1.5
+        taken = driver.reply(1, FRAME)
+        driver.record(wire.Finished(0, speaking=True))
+        taken += driver.reply(1, FRAME)
+        assert [each for each in taken if isinstance(each, Measurement)] == [
+            Measurement(Metric.GREETING_SECONDS, 1.5)
+        ]
 
     def test_credit_comes_back_in_steps(self, driver: CallDriver) -> None:
         driver.live()

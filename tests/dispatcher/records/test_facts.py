@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from common.link import wire
-from dispatcher.call.actions import Measurement, Metric
+from dispatcher.call.actions import SPOKE_FIRST, Measurement, Metric
 from dispatcher.records.call_record import Said, Segment
 from dispatcher.records.facts import MAX_SAID, MAX_SAID_CHARS, MAX_SESSIONS, CallFacts, Counts
 
@@ -28,6 +28,12 @@ def busy(record_id: str = "record-1", *, with_text: bool = True) -> CallFacts:
     facts.recording = (Segment("host-a", "one.wav", 0.0, 3.5),)
     facts.trace_id, facts.traceparent = "trace-1", "parent-1"
     return facts
+
+
+def test_a_caller_who_speaks_first_is_not_greeted() -> None:
+    facts = CallFacts("record-1")
+    facts.measured(Measurement(Metric.GREETING_SECONDS, 4.0, SPOKE_FIRST))
+    assert facts.greeting_seconds is None
 
 
 def test_what_happens_is_counted() -> None:

@@ -268,7 +268,7 @@ def test_remote_tool_is_approved_by_the_settings_alone(server: str, approve: boo
 def test_a_remote_server_without_tools_is_counted() -> None:
     driver = live()
     did = driver.event(api.event("mcp_list_tools.failed", item_id="list_1"))
-    assert did == [Measurement(Metric.UPSTREAM_ERROR, label="mcp_list_tools_failed")]
+    assert did == [Measurement(Metric.SIDE_ERROR, label="mcp_list_tools_failed")]
     assert driver.session.state is State.LIVE
 
 

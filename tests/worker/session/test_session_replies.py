@@ -438,7 +438,7 @@ def test_a_transcription_that_failed_is_not_waited_for() -> None:
     hear_out(driver, answer)
     assert driver.event(api.transcription_failed("item_a")) == [
         wire.Transcript("answer", "agent", "Yes"),
-        Measurement(Metric.UPSTREAM_ERROR, label="audio_unintelligible"),
+        Measurement(Metric.SIDE_ERROR, label="audio_unintelligible"),
     ]
     assert texts(driver.event(api.transcribed("item_a", "after all"))) == []
 
@@ -447,7 +447,7 @@ def test_a_failed_transcription_without_a_code_has_a_label() -> None:
     driver = live()
     driver.turn("item_a")
     (report,) = driver.event(api.transcription_failed("item_a", code=None))
-    assert report == Measurement(Metric.UPSTREAM_ERROR, label="transcription_error")
+    assert report == Measurement(Metric.SIDE_ERROR, label="transcription_error")
 
 
 def test_a_text_that_comes_twice_is_said_once() -> None:

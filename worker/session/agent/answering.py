@@ -39,6 +39,7 @@ from worker.session.agent.response_scheduler import (
     SchedulerState,
 )
 from worker.session.memory.replay import Replay
+from worker.session.turn_clock import TurnClock
 
 # Maximum time from `response.create` to `response.created`; then the request is repeated.
 RESPONSE_CREATED_SECONDS: Final = 10.0
@@ -81,6 +82,7 @@ class Answering:
         replay: Replay,
         outbox: ActionQueue,
         new_id: Callable[[], str],
+        turn_clock: TurnClock,
     ) -> None:
         """Build it.
 
@@ -92,6 +94,7 @@ class Answering:
             replay: adds notes to the conversation.
             outbox: takes the actions.
             new_id: makes ids for new items.
+            turn_clock: measures the wait of the caller.
         """
         self.responses = ResponseScheduler()
         self.failure = ""
@@ -101,6 +104,7 @@ class Answering:
         self._replay = replay
         self._outbox = outbox
         self._new_id = new_id
+        self._turn_clock = turn_clock
         self._failed_turns = 0
         # Time that the caller has waited without audio. The caller's next turn does not reset it.
         self._waited_seconds = 0.0
@@ -163,6 +167,7 @@ class Answering:
         if repeated is not None:
             self._outbox.report(Metric.ANSWER_RETRIED, label=repeated.reason)
         self.responses.sent(request)
+        self._turn_clock.asked(now_seconds)
         for event in request.events(with_metadata=self._sends_metadata):
             self._outbox.upstream(event)
 

@@ -33,14 +33,12 @@ class CallerSide:
     Attributes:
         position_samples: position of the next audio of the caller, as this session counts it.
         words_lost: audio of the caller was dropped.
-        speech_ended_seconds: end of the caller's speech; None: no latency is measured from it.
     """
 
     def __init__(self, parts: SessionParts, items: ItemEvents, position_samples: int) -> None:
         config = parts.config
         self.position_samples = position_samples
         self.words_lost = False
-        self.speech_ended_seconds: float | None = None
         self._parts = parts
         self._items = items
         self._local_turns = config.local_silence_ms is not None
@@ -158,10 +156,11 @@ class CallerSide:
         """Commit the turn, because the local detector found its end."""
         parts = self._parts
         parts.memory_writer.spoke(False)
-        self.speech_ended_seconds = now_seconds - silence_seconds
+        spoke_until_seconds = now_seconds - silence_seconds
+        parts.turn_clock.speech_ended(spoke_until_seconds, now_seconds)
         self._commits_here += 1
         parts.out.upstream({"type": "input_audio_buffer.commit"})
-        parts.answers.turn(now_seconds, since_seconds=self.speech_ended_seconds, api_answers=False)
+        parts.answers.turn(now_seconds, since_seconds=spoke_until_seconds, api_answers=False)
         parts.request_due(now_seconds)
 
     # Events of the API
@@ -175,7 +174,7 @@ class CallerSide:
         start_ms = parts.number(event.get("audio_start_ms") or 0, MAX_POSITION_MS)
         parts.audio.turns.started(event["item_id"], start_ms or 0)
         parts.silence.reset()
-        self.speech_ended_seconds = None
+        parts.turn_clock.forget()
         if not parts.updates.interrupt_response:
             return
         active_id = parts.answers.responses.active_id
@@ -198,7 +197,8 @@ class CallerSide:
             end_ms = turns.appended_ms
         self._span = turns.stopped(event["item_id"], end_ms, now_seconds)
         since_end_ms = turns.appended_ms - end_ms + parts.config.silence_ms
-        self.speech_ended_seconds = now_seconds - min(max(0.0, since_end_ms / 1000), MAX_LATE_SECONDS)
+        late_seconds = min(max(0.0, since_end_ms / 1000), MAX_LATE_SECONDS)
+        parts.turn_clock.speech_ended(now_seconds - late_seconds, now_seconds)
         self._turn_ended(event["item_id"], now_seconds)
 
     def committed(self, event: dict[str, Any], now_seconds: float) -> None:
@@ -230,9 +230,10 @@ class CallerSide:
         if item_id in self._turns_known:
             return
         self._turns_known.append(item_id)
-        ended_seconds = self.speech_ended_seconds
-        since_seconds = now_seconds if ended_seconds is None else ended_seconds
-        answers, updates = self._parts.answers, self._parts.updates
+        clock, answers, updates = self._parts.turn_clock, self._parts.answers, self._parts.updates
+        since_seconds = now_seconds if clock.spoke_until_seconds is None else clock.spoke_until_seconds
+        if updates.create_response:
+            clock.asked(now_seconds)
         answers.turn(now_seconds, since_seconds=since_seconds, api_answers=updates.create_response)
 
 
