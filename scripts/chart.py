@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import SecretStr
 
+from common.settings.fields import SECRETS as IN_FILES
 from common.settings.renamed import RENAMED
 from common.settings.settings import Settings
 from grafana import alerting, generate
@@ -103,7 +104,11 @@ def schema(current: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """
     settings = settings_of_the_chart()
     plain = {name: each for name, each in settings.items() if name not in SECRETS | {"REDIS_URL"}}
-    referred = {name: {"$ref": "#/$defs/secretKey"} for name in settings}
+    in_files = {name.upper() for name in IN_FILES}
+    plain |= {f"{name}_FILE": {"type": ["null", "string"]} for name in sorted(in_files)}
+    referred = {
+        name: {"$ref": "#/$defs/secretFile" if name in in_files else "#/$defs/secretKey"} for name in settings
+    }
     properties = current["properties"]
     updated = {
         **current,

@@ -94,6 +94,9 @@ securityContext:
 {{- if $root.Values.clusterTls.secretName }}
 - {name: cluster-tls, mountPath: /etc/avr-sts/cluster-tls, readOnly: true}
 {{- end }}
+{{- if include "avr-sts.secretFiles" . }}
+- {name: secrets, mountPath: /etc/avr-sts/secrets, readOnly: true}
+{{- end }}
 {{- if eq (index . 1) "dispatcher" }}
 {{- if $values.tls.secretName }}
 - {name: tls, mountPath: /etc/avr-sts/tls, readOnly: true}
@@ -125,6 +128,13 @@ securityContext:
   secret:
     secretName: {{ . }}
     defaultMode: 0440
+{{- end }}
+{{- with include "avr-sts.secretFiles" . }}
+- name: secrets
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- . | trim | nindent 6 }}
 {{- end }}
 {{- if eq (index . 1) "dispatcher" }}
 {{- with $values.tls.secretName }}

@@ -4,8 +4,9 @@ voice of the agent does not drain the dispatchers. Tests compare these lists wit
 */ -}}
 
 {{- define "avr-sts.readBy" -}}
-{{- $name := index . 1 -}}
-{{- $workers := list "TOOLS_DIR" "AVR_TOOLS_DIR" "TOOL_TIMEOUT_SECONDS" "DTMF_TIMEOUT_MS" "SILENCE_HANGUP_SECONDS" "MAX_CALL_SECONDS" "PRICES_FILE" "UPSTREAM_RETRY_SECONDS" "SESSION_ROLLOVER_SECONDS" "WORKER_MAX_CALLS" "SAFETY_IDENTIFIER_SECRET" "TRANSFER_ALLOWED" "HTTPS_PROXY" "HTTP_PROXY" "NO_PROXY" -}}
+{{- /* NAME_FILE names the file of the secret NAME, and PRICES_FILE and the like are settings themselves. */ -}}
+{{- $name := index . 1 | trimSuffix "_FILE" -}}
+{{- $workers := list "TOOLS_DIR" "AVR_TOOLS_DIR" "TOOL_TIMEOUT_SECONDS" "DTMF_TIMEOUT_MS" "SILENCE_HANGUP_SECONDS" "MAX_CALL_SECONDS" "PRICES" "UPSTREAM_RETRY_SECONDS" "SESSION_ROLLOVER_SECONDS" "WORKER_MAX_CALLS" "SAFETY_IDENTIFIER_SECRET" "TRANSFER_ALLOWED" "HTTPS_PROXY" "HTTP_PROXY" "NO_PROXY" -}}
 {{- $dispatchers := list "AMI_URL" "FALLBACK_WAV" "FALLBACK_EXTENSION" "FILLER_WAV" "FILLER_AFTER_MS" "STS_TOKEN" "ALLOWED_ORIGINS" "ADMIN_TOKEN" "TLS_CERT" "TLS_KEY" -}}
 {{- if or (hasPrefix "OPENAI_" $name) (has $name $workers) -}}
 worker
@@ -31,14 +32,20 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
 {{- end -}}
 
 {{- define "avr-sts.redisIsBundled" -}}
-{{- if not (or .Values.redis.url .Values.configFromSecrets.REDIS_URL) -}}true{{- end -}}
+{{- if not (or .Values.redis.url .Values.redis.host .Values.configFromSecrets.REDIS_URL .Values.config.REDIS_URL_FILE) -}}true{{- end -}}
 {{- end -}}
 
+{{- /* The URL of Redis without a password; empty if a Secret has the URL. */ -}}
 {{- define "avr-sts.redisUrl" -}}
+{{- $redis := .Values.redis -}}
 {{- if include "avr-sts.redisIsBundled" . -}}
 {{- printf "redis://%s-redis:6379/0" (include "avr-sts.fullname" .) -}}
+{{- else if $redis.host -}}
+{{- $host := ternary (printf "[%s]" $redis.host) $redis.host (contains ":" $redis.host) -}}
+{{- $user := ternary (printf "%s@" ($redis.username | urlquery | replace "+" "%20")) "" (ne $redis.username "") -}}
+{{- printf "%s://%s%s:%d/%d" (ternary "rediss" "redis" $redis.tls) $user $host (int $redis.port) (int $redis.db) -}}
 {{- else -}}
-{{- .Values.redis.url -}}
+{{- $redis.url -}}
 {{- end -}}
 {{- end -}}
 
@@ -48,6 +55,20 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
 
 {{- define "avr-sts.hasTools" -}}
 {{- if or .Values.tools.files .Values.tools.existingConfigMap -}}true{{- end -}}
+{{- end -}}
+
+{{- /* The sources of the volume with a role's secrets as files. Takes a list of the root and the role. */ -}}
+{{- define "avr-sts.secretFiles" -}}
+{{- $root := index . 0 -}}
+{{- $role := index . 1 -}}
+{{- range $name, $from := $root.Values.configFromSecrets }}
+{{- if and (has (include "avr-sts.readBy" (list $root $name)) (list $role "both")) (dig "asFile" false ($from | default dict)) }}
+- secret:
+    name: {{ $from.name }}
+    items:
+      - {key: {{ $from.key | quote }}, path: {{ $name }}}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- /* Takes a list of the root and the role. */ -}}
@@ -63,6 +84,10 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
 {{- end }}
 {{- range $name, $from := $root.Values.configFromSecrets }}
 {{- if and (has (include "avr-sts.readBy" (list $root $name)) (list $role "both")) $from }}
+{{- if $from.asFile }}
+- name: {{ $name }}_FILE
+  value: /etc/avr-sts/secrets/{{ $name }}
+{{- else }}
 - name: {{ $name }}
   valueFrom:
     secretKeyRef:
@@ -70,9 +95,17 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
       key: {{ $from.key }}
 {{- end }}
 {{- end }}
+{{- end }}
 {{- with include "avr-sts.redisUrl" $root }}
 - name: REDIS_URL
   value: {{ include "avr-sts.value" . }}
+{{- end }}
+{{- with $root.Values.redis.existingSecret }}
+- name: REDIS_URL_PASSWORD
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $root.Values.redis.passwordKey }}
 {{- end }}
 - name: ADMIN_PORT
   value: "9090"

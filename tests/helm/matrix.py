@@ -86,6 +86,44 @@ MATRIX: Final[dict[str, Values]] = {
         }
     },
     "redis by url": {"redis": {"url": "rediss://redis.example.com:6380/1"}},
+    "redis by host": {
+        "redis": {
+            "host": "redis-master.data.svc",
+            "port": 6380,
+            "db": 2,
+            "tls": True,
+            "username": "calls",
+            "existingSecret": "redis",
+        }
+    },
+    "secrets as files": {
+        "configFromSecrets": {
+            "OPENAI_API_KEY": {"name": "keys", "key": "openai", "asFile": True},
+            "STS_TOKEN": {"name": "tokens", "key": "STS_TOKEN", "asFile": True},
+            "CLUSTER_TOKEN": {"name": "tokens", "key": "CLUSTER_TOKEN", "asFile": True},
+            "ADMIN_TOKEN": {"name": "tokens", "key": "ADMIN_TOKEN"},
+        }
+    },
+    "a key of vault": {
+        "configFromSecrets": {"OPENAI_API_KEY": None},
+        "config": {"OPENAI_API_KEY_FILE": "/vault/secrets/openai", "STS_TOKEN_FILE": "/vault/secrets/sts"},
+    },
+    "ports of URLs in secrets": {
+        "configFromSecrets": {
+            name: {"name": "urls", "key": name}
+            for name in (
+                *("AMI_URL", "CALL_RECORDS_WEBHOOK", "CALL_RECORDS_SECRET", "CALL_RECORDS_REDIS_URL"),
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+            )
+        },
+        "networkPolicy": {
+            "amiPort": 16006,
+            "webhookPort": 18443,
+            "recordsRedisPort": 16379,
+            "otlpPort": 14317,
+            "dispatcherPorts": [12345],
+        },
+    },
     "redis by secret": {"configFromSecrets": {"REDIS_URL": {"name": "redis", "key": "url"}}},
     "tls": {"dispatcher": {"tls": {"secretName": "calls-tls"}}, "clusterTls": {"secretName": "link-tls"}},
     "recordings": {
@@ -114,6 +152,48 @@ MATRIX: Final[dict[str, Values]] = {
             }
         },
     ),
+    "dispatchers by hpa": {"dispatcher": {"autoscaling": {"enabled": True}}},
+    "dispatchers by a metric of their own": {
+        "dispatcher": {
+            "autoscaling": {
+                "enabled": True,
+                "minReplicas": 3,
+                "maxReplicas": 30,
+                "metrics": [
+                    {
+                        "type": "Pods",
+                        "pods": {
+                            "metric": {"name": "avr_sts_calls_active"},
+                            "target": {"type": "AverageValue", "averageValue": "200"},
+                        },
+                    }
+                ],
+            }
+        }
+    },
+    "a budget of available pods": {
+        role: {"podDisruptionBudget": {"minAvailable": "50%"}} for role in ("dispatcher", "worker")
+    },
+    "two families of addresses": {
+        "ipFamilyPolicy": "PreferDualStack",
+        "ipFamilies": ["IPv6", "IPv4"],
+    },
+    "a route of everything": {
+        "commonLabels": {"team": "phones"},
+        "dispatcher": {
+            "httpRoute": {
+                "enabled": True,
+                "annotations": {"a": "b"},
+                "parentRefs": [{"name": "edge", "namespace": "gateways", "sectionName": "https"}],
+                "hostnames": ["calls.example.com"],
+                "path": "/calls",
+                "filters": [
+                    {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["X-Internal"]}}
+                ],
+                "timeouts": {"request": "2h"},
+            }
+        },
+    },
     "node port": {
         "dispatcher": {"service": {"type": "NodePort", "nodePort": 30630, "externalTrafficPolicy": "Local"}}
     },
@@ -157,7 +237,14 @@ MATRIX: Final[dict[str, Values]] = {
     },
     "monitoring": {
         "monitoring": {
-            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "serviceMonitor": {
+                "enabled": True,
+                "labels": {"release": "prometheus"},
+                "relabelings": [{"targetLabel": "cluster", "replacement": "berlin"}],
+                "metricRelabelings": [
+                    {"sourceLabels": ["__name__"], "regex": "avr_sts_tool_.*", "action": "drop"}
+                ],
+            },
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
             "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Calls"}},
         }

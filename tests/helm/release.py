@@ -14,6 +14,7 @@ from typing import Any, cast
 import helm_python
 import yaml
 
+from common.settings.fields import SECRETS
 from common.settings.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -92,8 +93,23 @@ class Release:
 
     def variables(self, role: str) -> dict[str, str]:
         """Return the settings that a role's process reads, without those that name mounted files."""
-        of_the_cluster = {"REDIS_URL": "redis://of.the.secret/0", "WORKER_ADDRESS": "10.0.0.7"}
+        of_the_cluster = {
+            "REDIS_URL": "redis://of.the.secret/0",
+            "CALL_RECORDS_REDIS_URL": "redis://of.the.secret/1",
+            "CALL_RECORDS_WEBHOOK": "https://of.the.secret/records",
+            "AMI_URL": "https://of.the.secret",
+            "WORKER_ADDRESS": "10.0.0.7",
+        }
         mounted = ("TLS_", "CLUSTER_TLS_", "OPENAI_FILE_INSTRUCTIONS")
+        in_files = (name.removesuffix("_FILE") for name in self.env(role) if name.endswith("_FILE"))
+        return {
+            **{name: of_the_cluster.get(name, A_SECRET) for name in in_files if name.lower() in SECRETS},
+            **self._plain_variables(role, of_the_cluster, mounted),
+        }
+
+    def _plain_variables(
+        self, role: str, of_the_cluster: dict[str, str], mounted: tuple[str, ...]
+    ) -> dict[str, str]:
         return {
             name: self.text(role, name) if "value" in each else of_the_cluster.get(name, A_SECRET)
             for name, each in self.env(role).items()
@@ -139,6 +155,16 @@ def _render(values: str, chart: Path, name: str, options: str) -> Release:
         for document in yaml.load_all(text, _Loader)
     )
     return Release(tuple(each for each in documents if each), notes)
+
+
+def load(text: str) -> Object:
+    """Return a document.
+
+    Raises:
+        yaml.constructor.ConstructorError: a key is there twice.
+    """
+    (document,) = yaml.load_all(text, _Loader)
+    return cast("Object", document)
 
 
 def copy_of_chart(folder: Path, **chart_yaml: str) -> Path:

@@ -80,6 +80,36 @@ def test_hpa_uses_a_metric_per_pod() -> None:
     assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (2, 20)
 
 
+def test_dispatchers_scale_by_their_cpu() -> None:
+    release = render(MATRIX["dispatchers by hpa"])
+    hpa = release.get("HorizontalPodAutoscaler", "dispatcher")["spec"]
+    assert hpa["metrics"] == [
+        {
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+        }
+    ]
+    assert (hpa["minReplicas"], hpa["maxReplicas"]) == (2, 10)
+    assert hpa["scaleTargetRef"]["name"] == "demo-avr-sts-openai-dispatcher"
+    assert "replicas" not in release.get("Deployment", "dispatcher")["spec"]
+    assert "cpu" in release.container("dispatcher")["resources"]["requests"], "a share of nothing is no figure"
+
+
+def test_dispatchers_are_removed_one_at_a_time() -> None:
+    # A removed dispatcher keeps its calls until these end, for an hour at most.
+    hpa = render(MATRIX["dispatchers by hpa"]).get("HorizontalPodAutoscaler", "dispatcher")["spec"]
+    assert hpa["behavior"]["scaleDown"] == {
+        "stabilizationWindowSeconds": 1800,
+        "policies": [{"type": "Pods", "value": 1, "periodSeconds": 600}],
+    }
+
+
+def test_dispatchers_may_scale_by_another_metric() -> None:
+    values = MATRIX["dispatchers by a metric of their own"]
+    hpa = render(values).get("HorizontalPodAutoscaler", "dispatcher")["spec"]
+    assert hpa["metrics"] == values["dispatcher"]["autoscaling"]["metrics"]
+
+
 def test_rule_of_the_adapter_produces_the_hpas_metric() -> None:
     assert adapter_rule()["name"]["as"] == "avr_sts_worker_utilization"
 

@@ -71,6 +71,22 @@ def test_service_monitor_selects_only_both_admin_services() -> None:
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
+def test_series_have_the_name_of_the_release() -> None:
+    release = render(EVERYTHING)
+    (monitor,) = release.of_kind("ServiceMonitor")
+    assert monitor["spec"]["targetLabels"] == ["app.kubernetes.io/instance"]
+    for service in release.of_kind("Service"):
+        assert service["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
+
+
+def test_series_can_be_relabelled() -> None:
+    (monitor,) = render(EVERYTHING).of_kind("ServiceMonitor")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    wanted = EVERYTHING["monitoring"]["serviceMonitor"]
+    assert endpoint["relabelings"] == wanted["relabelings"]
+    assert endpoint["metricRelabelings"] == wanted["metricRelabelings"]
+
+
 def test_rules_keep_prometheus_own_templates(with_files: Release) -> None:
     (rule,) = with_files.of_kind("PrometheusRule")
     groups = {each["name"]: each for each in rule["spec"]["groups"]}

@@ -40,9 +40,10 @@ def pods(component: str) -> Object:
 def test_calls_are_permitted_from_anywhere_by_default() -> None:
     assert "from" not in rule_for(6030, policy("dispatcher")["ingress"])
     peers = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
-    assert (
-        rule_for(6030, policy("dispatcher", {"networkPolicy": {"callersFrom": peers}})["ingress"])["from"] == peers
-    )
+    assert rule_for(6030, policy("dispatcher", {"networkPolicy": {"callersFrom": peers}})["ingress"])["from"] == [
+        *peers,
+        pods("test"),
+    ]
 
 
 @pytest.mark.parametrize("role", ["dispatcher", "worker"])
@@ -60,7 +61,10 @@ def test_only_dispatchers_may_connect_to_workers() -> None:
 def test_bundled_redis_accepts_only_both_roles_and_has_no_egress() -> None:
     redis = policy("redis")
     assert redis["ingress"] == [
-        {"ports": [{"port": 6379, "protocol": "TCP"}], "from": [pods("dispatcher"), pods("worker")]}
+        {
+            "ports": [{"port": 6379, "protocol": "TCP"}],
+            "from": [pods(each) for each in ("dispatcher", "worker", "test")],
+        }
     ]
     assert redis["egress"] == []
 
@@ -73,6 +77,7 @@ def test_bundled_redis_accepts_only_both_roles_and_has_no_egress() -> None:
         ({"redis": {"url": "redis://redis/0"}}, 6379),
         ({"redis": {"url": "redis://[fd00::1]:6381/0"}}, 6381),
         (MATRIX["redis by secret"], 6379),
+        (MATRIX["redis by host"], 6380),
         (MATRIX["restricted egress"], 16379),
     ],
 )
@@ -118,6 +123,21 @@ def test_dispatchers_reach_the_receiver_of_records(values: Values, more: set[int
     assert bool(with_targets) == ("CALL_RECORDS_REDIS_URL" in str(values))
 
 
+@pytest.mark.parametrize("port", [16006, 18443, 16379, 14317, 12345])
+def test_ports_of_urls_in_secrets_can_be_opened(port: int) -> None:
+    assert "to" not in rule_for(port, policy("dispatcher", MATRIX["ports of URLs in secrets"])["egress"])
+
+
+def test_ports_of_urls_in_secrets_replace_the_guesses() -> None:
+    egress = policy("dispatcher", MATRIX["ports of URLs in secrets"])["egress"]
+    assert set.union(*map(ports, egress)) == {53, 5353, 6379, 7000, 16006, 18443, 16379, 14317, 12345}
+
+
+def test_collector_in_a_secret_is_reached_at_its_usual_port() -> None:
+    values: Values = {"configFromSecrets": {"OTEL_EXPORTER_OTLP_ENDPOINT": {"name": "a", "key": "b"}}}
+    assert "to" not in rule_for(4317, policy("dispatcher", values)["egress"])
+
+
 def test_workers_reach_everything_but_link_local_addresses() -> None:
     (anywhere,) = (each for each in policy("worker")["egress"] if not each.get("ports"))
     assert anywhere["to"][0] == {"namespaceSelector": {}}, "a plug-in may not count pods as addresses"
@@ -156,6 +176,16 @@ def test_load_balancers_expose_only_the_port_for_calls() -> None:
     assert [each["targetPort"] for each in service["ports"]] == ["calls"]
 
 
+def test_every_service_has_the_families_of_addresses() -> None:
+    services = render(MATRIX["two families of addresses"]).of_kind("Service")
+    assert len(services) == 4
+    for service in services:
+        assert service["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+        assert service["spec"]["ipFamilies"] == ["IPv6", "IPv4"]
+    for service in render().of_kind("Service"):
+        assert not {"ipFamilyPolicy", "ipFamilies"} & service["spec"].keys()
+
+
 def test_metrics_of_draining_pods_stay_reachable() -> None:
     for role in ("dispatcher", "worker"):
         admin = render().get("Service", f"{role}-admin")["spec"]
@@ -167,7 +197,7 @@ def test_metrics_of_draining_pods_stay_reachable() -> None:
 
 
 def test_ingress_keeps_long_calls() -> None:
-    release = render(example("nginx"))
+    release = render(example("ingress-nginx"))
     ingress = release.get("Ingress", "dispatcher")
     annotations = ingress["metadata"]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "3600"

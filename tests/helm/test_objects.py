@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
+import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
@@ -17,8 +18,10 @@ from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from pydantic import BaseModel, ValidationError
 
+from common.settings.fields import SECRETS
 from common.settings.roles import Role
 from common.settings.settings import Settings
+from tests.helm.gateway import HTTP_ROUTE
 from tests.helm.matrix import MATRIX, OWN_LABELS, Values
 from tests.helm.release import CHART, FULLNAME, NAME, NAMESPACE, Object, Release, copy_of_chart, render, walk
 
@@ -58,6 +61,8 @@ def check(each: str, version: str) -> None:
     parsed = json.loads(each)
     if parsed["kind"] in OPERATORS:
         check_operators_object(parsed)
+    elif parsed["kind"] == "HTTPRoute":
+        jsonschema.validate(parsed, HTTP_ROUTE)
     else:
         kubernetes_validate.validate(parsed, version, strict=True)
 
@@ -188,11 +193,11 @@ def test_every_selector_finds_the_pods_of_one_role(release: Release) -> None:
 
 
 def test_every_variable_is_a_setting_with_a_valid_value(release: Release) -> None:
-    known = {name.upper() for name in Settings.model_fields}
+    known = {name.upper() for name in Settings.model_fields} | {f"{name.upper()}_FILE" for name in SECRETS}
     for deployment in release.of_kind("Deployment"):
         pod = deployment["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
-            variables = {each["name"] for each in container.get("env", [])}
+            variables = {each["name"] for each in container.get("env", []) if "OTEL_" not in each["name"]}
             assert variables - {"NODE_EXTRA_CA_CERTS", "TZ"} <= known
     for role in ("dispatcher", "worker"):
         if f"{FULLNAME}-{role}" in {each["metadata"]["name"] for each in release.of_kind("Deployment")}:
@@ -200,8 +205,8 @@ def test_every_variable_is_a_setting_with_a_valid_value(release: Release) -> Non
 
 
 def test_pods_have_minimal_rights(release: Release) -> None:
-    for deployment in release.of_kind("Deployment"):
-        pod = deployment["spec"]["template"]["spec"]
+    pods = [each["spec"]["template"]["spec"] for each in release.of_kind("Deployment")]
+    for pod in [*pods, *(each["spec"] for each in release.of_kind("Pod"))]:
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -232,11 +237,13 @@ def test_pods_run_as_the_user_of_the_image_by_default() -> None:
 def test_helm_lint_finds_nothing(values: Values) -> None:
     report = helm_python.lint(CHART, values, strict=True, kube_version="v1.31.0")
     assert report["errors"] == []
-    assert [each for each in report["messages"] if "icon is recommended" not in each["error"]] == []
+    assert report["messages"] == []
 
 
 def test_packaged_chart_contains_its_files(tmp_path: Path) -> None:
     packed = helm_python.package(CHART, destination=tmp_path)
     helm_python.expand(tmp_path, packed)
     assert render(chart=tmp_path / "avr-sts-openai") == render()
-    assert not (tmp_path / "avr-sts-openai" / "examples").exists()
+    examples = {file.name for file in (CHART / "examples").iterdir()}
+    assert {file.name for file in (tmp_path / "avr-sts-openai" / "examples").iterdir()} == examples
+    assert (tmp_path / "avr-sts-openai" / "README.md").is_file()

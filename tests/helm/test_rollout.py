@@ -193,6 +193,13 @@ def test_one_pod_of_a_role_is_evicted_at_a_time(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_budget_may_name_available_pods(role: str) -> None:
+    budget = render(MATRIX["a budget of available pods"]).get("PodDisruptionBudget", role)["spec"]
+    assert budget["minAvailable"] == "50%"
+    assert "maxUnavailable" not in budget, "Kubernetes allows one of both"
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_pods_of_a_role_are_spread_over_zones_and_nodes(role: str) -> None:
     release = render()
     constraints = release.pod(role)["topologySpreadConstraints"]

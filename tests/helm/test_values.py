@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from tests.helm.matrix import MATRIX, Values
-from tests.helm.release import CHART, merged, render, rendered_text, schema, walk
+from tests.helm.release import CHART, load, merged, render, rendered_text, schema, walk
 
 DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
 
@@ -48,6 +49,10 @@ WRONG = {
 }
 
 CONTRADICTORY = {
+    "minReplicas of dispatchers over maxReplicas": (
+        {"dispatcher": {"autoscaling": {"minReplicas": 11}}},
+        "dispatcher.autoscaling.minReplicas: 11 is more than maxReplicas, 10",
+    ),
     "minReplicas over maxReplicas": (
         {"worker": {"autoscaling": {"minReplicas": 9, "maxReplicas": 3}}},
         "worker.autoscaling.minReplicas: 9 is more than maxReplicas, 3",
@@ -106,6 +111,15 @@ def test_a_refusal_does_not_show_the_password() -> None:
     with pytest.raises(helm_python.HelmRenderError) as refused:
         render({"redis": {"url": "redis://:hunter2@redis/0"}})
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [CHART / "Chart.yaml", CHART / "values.yaml", *(CHART / "examples").glob("*.yaml")],
+    ids=lambda file: file.name,
+)
+def test_files_of_the_chart_have_no_key_twice(file: Path) -> None:
+    assert load(file.read_text("utf-8"))
 
 
 def test_schema_refuses_unknown_names_in_every_object() -> None:
@@ -179,6 +193,11 @@ BASES: tuple[Values, ...] = (
     {"monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}},
     {"serviceAccount": {"create": False}},
     MATRIX["redis by secret"],
+    {"redis": {"host": "redis", "existingSecret": "redis"}},
+    MATRIX["ports of URLs in secrets"],
+    MATRIX["dispatchers by hpa"],
+    {"dispatcher": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "edge"}]}}},
+    {"dispatcher": {"httpRoute": {"parentRefs": [{"name": "edge"}]}}},
 )
 """Bases of values, such that every value has an effect in one of them."""
 
@@ -198,7 +217,14 @@ OTHER: dict[str, Any] = {
     "worker.autoscaling.type": "hpa",
     "worker.autoscaling.keda.serverAddress": "http://other:9090",
     "worker.autoscaling.keda.authenticationRef": {"name": "a"},
-    "networkPolicy.redisPort": 7777,
+    **{f"networkPolicy.{name}Port": 7777 for name in ("redis", "ami", "webhook", "recordsRedis", "otlp")},
+    "networkPolicy.dispatcherPorts": [7777],
+    "redis.host": "other",
+    "ipFamilyPolicy": "PreferDualStack",
+    "ipFamilies": ["IPv6"],
+    "dispatcher.httpRoute.hostnames": ["a.example.com"],
+    **{f"dispatcher.httpRoute.timeouts.{name}": "7s" for name in ("request", "backendRequest")},
+    **{f"{role}.podDisruptionBudget.minAvailable": 1 for role in ("dispatcher", "worker")},
     "config": {"LOG_LEVEL": "debug"},
     "extraObjects": MATRIX["objects of their own"]["extraObjects"],
     "monitoring.serviceMonitor.interval": "31s",
