@@ -118,7 +118,9 @@ def test_every_variable_is_a_setting_with_a_valid_value(file: str) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_every_substituted_variable_is_known(file: str) -> None:
     names = set(re.findall(r"\$\{(\w+)", (REPOSITORY / file).read_text("utf-8")))
-    others = {name for name in names if name.startswith(("AVR_", "AMI_", "GRAFANA_"))} | {"ALERTMANAGER_CONFIG"}
+    others = {name for name in names if name.startswith(("AVR_", "AMI_", "GRAFANA_"))} | {
+        *("ALERTMANAGER_CONFIG", "CORE_STS_TOKEN")
+    }
     ports = {name for name in names if name in PORTS}
     assert {name.lower() for name in names - others - ports} <= Settings.model_fields.keys() | OF_FILES
 
@@ -227,6 +229,14 @@ def test_token_for_callers_reaches_avr_core(file: str) -> None:
     )
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_avr_core_gets_a_token_whose_file_the_service_reads(file: str) -> None:
+    found = services(file, STS_TOKEN_FILE="./secrets/sts_token", CORE_STS_TOKEN=TOKENS["STS_TOKEN"])
+    assert found["core"]["environment"]["STS_URL"].endswith(f":6030?token={TOKENS['STS_TOKEN']}")
+    (reader,) = (each for each in found.values() if "STS_TOKEN_FILE" in (each.get("environment") or {}))
+    assert reader["environment"]["STS_TOKEN"] == ""
+
+
 def test_dispatcher_gets_tokens_but_no_openai_key() -> None:
     variables = ours(CLUSTER, **TOKENS)["dispatcher"]["environment"]
     assert not {name for name in variables if name.startswith("OPENAI_")}
@@ -256,7 +266,7 @@ def test_page_is_at_the_address_that_is_printed(file: str) -> None:
     assert found["admin-token"]["command"][1] == f"http://localhost:{port['published']}"
 
 
-IN_FILES = ("OPENAI_API_KEY", "CLUSTER_TOKEN", "CALL_RECORDS_SECRET")
+IN_FILES = ("OPENAI_API_KEY", "STS_TOKEN", "CLUSTER_TOKEN", "CALL_RECORDS_SECRET")
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -111,6 +111,13 @@ async def _page(admin_ports: list[int], folder: Path) -> AsyncIterator[str]:
 
 
 @pytest.mark.system
+def test_haproxy_accepts_the_file_with_dockers_dns() -> None:
+    command = [needed_program("haproxy"), "-c", "-f", str(COMPOSE / "page.cfg")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.system
 async def test_page_shows_the_calls_of_every_dispatcher(real_redis_url: str, tmp_path: Path) -> None:
     file = tmp_path / "admin-token"
     _make_token(file)

@@ -26,12 +26,14 @@ class Receiver:
     Attributes:
         bodies: of all verified requests, in order.
         answer: decides the answer.
+        secret: which the receiver knows.
     """
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.ids: list[str] = []
         self.answer: Answer = accept
+        self.secret = SECRET
         self.hang = False
         self.most_at_once = 0
         self._at_once = 0
@@ -73,7 +75,7 @@ class Receiver:
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
             body = await request.read()
-            Webhook(SECRET).verify(body, dict(request.headers))
+            Webhook(self.secret).verify(body, dict(request.headers))
             if self.hang:
                 await asyncio.Event().wait()
             response = self.answer(request, body)
