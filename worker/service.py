@@ -402,8 +402,10 @@ class Worker:
             if self._redis_up:
                 log.error("redis is away", reason=str(error), effect="no new calls find this worker")
             self._redis_up = False
+            self._metrics.redis_up.set(0)
             return False
         if not self._redis_up:
             log.info("redis is back")
         self._redis_up = True
+        self._metrics.redis_up.set(1)
         return True

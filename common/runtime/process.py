@@ -24,9 +24,11 @@ from prometheus_client import Histogram
 from common.errors import ServiceError
 from common.net.read_coalescer import READ_COALESCER
 from common.observe import log_writer, logs, metrics, redaction
+from common.observe.metrics import ProcessMetrics
 from common.runtime import signals
 from common.runtime.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from common.runtime.process_exit import INTERRUPTED, exit_now
+from common.runtime.release import COMPILED, RELEASE
 from common.runtime.reload import Reload
 from common.runtime.signals import Terminal
 from common.settings.child_settings import ChildSettings
@@ -38,6 +40,9 @@ STOP_SECONDS: Final = 2.0
 """Time within which `main` must return once `stopping` is set; then it is cancelled."""
 
 LAG_SAMPLE_SECONDS: Final = 1.0
+
+PROCESS_SAMPLE_SECONDS: Final = 5.0
+"""Interval at which memory, CPU and open files are read: less than that of Prometheus."""
 
 TERMINAL_SECONDS: Final = 1.0
 """Time after SIGHUP until the terminal is checked again."""
@@ -159,6 +164,22 @@ async def watch_event_loop(lag: Histogram, *, sample_seconds: float = LAG_SAMPLE
         lag.observe(max(0.0, time.monotonic() - due))
 
 
+async def watch_process(measured: ProcessMetrics) -> None:
+    """Renew the metrics of this process until cancelled.
+
+    A thread does it, because the list of open files may be long.
+    """
+    while True:
+        await asyncio.to_thread(measured.sample)
+        await asyncio.sleep(PROCESS_SAMPLE_SECONDS)
+
+
+def process_metrics(role: Role, child: ChildSettings | None) -> ProcessMetrics:
+    """Create the metrics of this process; `metrics.share` must have been called, if it is."""
+    slot = "" if child is None else str(child.index)
+    return ProcessMetrics(role.value, slot, release=RELEASE, compiled=COMPILED)
+
+
 async def send_heartbeats(heartbeat: Heartbeat) -> None:
     """Show `serve` until cancelled that this event loop runs."""
     while True:
@@ -216,7 +237,10 @@ async def _run_main(main: Main, settings: Settings, role: Role, process: Process
     if role is not Role.SERVE:
         measured = metrics.dispatcher() if role is Role.DISPATCHER else metrics.worker()
         log_writer.count_dropped(measured.log_lines_dropped.inc)
-        background.append(asyncio.create_task(watch_event_loop(measured.event_loop_lag)))
+        background += [
+            asyncio.create_task(watch_event_loop(measured.event_loop_lag)),
+            asyncio.create_task(watch_process(process_metrics(role, process.child))),
+        ]
         if role is Role.DISPATCHER:
             # A frame comes at any time within an interval, and waits half of it on average.
             READ_COALESCER.begin(loop, 2 * settings.grouping_ms / 1000)

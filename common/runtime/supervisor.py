@@ -23,7 +23,7 @@ from common.observe import log_writer, logs, metrics
 from common.runtime.child import Child
 from common.runtime.child_environment import environment_of
 from common.runtime.heartbeat import MAX_SILENCE_SECONDS, Watchdog
-from common.runtime.process import Process
+from common.runtime.process import Process, process_metrics, watch_process
 from common.runtime.runtime_folder import runtime_folder
 from common.settings.child_settings import ChildSettings
 from common.settings.roles import Role
@@ -93,7 +93,11 @@ async def run(settings: Settings, process: Process, limits: SupervisorLimits = D
             redis_socket=_redis_socket(folder, stack) if settings.redis_url is None else None,
             limits=limits,
         )
-        return await supervisor.run()
+        watch = asyncio.create_task(watch_process(process_metrics(Role.SERVE, None)))
+        try:
+            return await supervisor.run()
+        finally:
+            watch.cancel()
 
 
 def _redis_socket(folder: Path, stack: ExitStack) -> Path:
@@ -131,7 +135,9 @@ class Supervisor:
         self._admin_port = admin_port
         self._metrics_dir = metrics_dir
         self._redis_socket = redis_socket
-        self._worker_restarts = metrics.supervisor().worker_restarts
+        measured = metrics.supervisor()
+        self._restarts = {Role.WORKER: measured.worker_restarts, Role.DISPATCHER: measured.dispatcher_restarts}
+        self._redis_restarts = measured.redis_restarts
         log_writer.count_dropped(metrics.supervisor().log_lines_dropped.inc)
         self._redis: Child | None = None
         self._workers: list[Child] = []
@@ -161,7 +167,7 @@ class Supervisor:
             command,
             environment,
             ready_variable=None,
-            ended=self._start_again,
+            ended=self._redis_ended,
             watchdog=self._watchdog,
         )
         self._redis = child
@@ -202,8 +208,8 @@ class Supervisor:
                 self._exit_code = os.EX_CONFIG
                 self._process.request_stop()
             again = self._start_again(status)
-            if again and role is Role.WORKER:
-                self._worker_restarts.inc()
+            if again:
+                self._restarts[role].inc()
             return again
 
         child = ChildSettings(index=index, metrics_dir=self._metrics_dir)
@@ -218,6 +224,12 @@ class Supervisor:
 
     def _watchdog(self, now: float) -> Watchdog:
         return Watchdog(now, max_silence_seconds=self._limits.max_silence_seconds)
+
+    def _redis_ended(self, status: int) -> bool:
+        again = self._start_again(status)
+        if again:
+            self._redis_restarts.inc()
+        return again
 
     def _start_again(self, _status: int) -> bool:
         return not self._process.draining.is_set()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PROCESS = "process"
+"""Stands for the roles of a metric that each process has: `ProcessMetrics` creates it."""
+
 # Its name without prefix and _total; type, labels, and the roles that have it.
 METRICS = {
     "calls_active": ("gauge", (), "worker"),
@@ -34,7 +37,11 @@ METRICS = {
     "upstream_reconnects": ("counter", ("reason",), "worker"),
     "repins": ("counter", ("reason",), "dispatcher"),
     "recovery_seconds": ("histogram", ("reason",), "dispatcher"),
+    "worker_redis_up": ("gauge", (), "worker"),
     "worker_restarts": ("counter", (), "supervisor"),
+    "dispatcher_restarts": ("counter", (), "supervisor"),
+    "redis_restarts": ("counter", (), "supervisor"),
+    "build_info": ("gauge", ("process", "version", "python", "compiled"), PROCESS),
     "audio_dropped_seconds": ("counter", ("direction",), "dispatcher worker"),
     "fallbacks": ("counter", ("outcome",), "dispatcher"),
     "connections_refused": ("counter", ("reason",), "dispatcher"),
@@ -52,7 +59,20 @@ METRICS = {
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
 
+PROCESS_METRICS = {
+    "process_resident_memory_bytes": "gauge",
+    "process_open_fds": "gauge",
+    "process_max_fds": "gauge",
+    "process_start_time_seconds": "gauge",
+    "process_cpu_seconds": "counter",
+}
+"""Metrics of each process with the library's names, without our prefix; with the labels `process` and `slot`."""
+
 WITHOUT_PANEL = {
+    "build_info",
+    "dispatcher_restarts",
+    "redis_restarts",
+    "worker_redis_up",
     "call_duration_seconds",
     "caller_audio_gaps",
     "caller_audio_gap_seconds",

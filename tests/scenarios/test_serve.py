@@ -58,6 +58,15 @@ async def _metric(admin_url: str, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
+async def _restarted(admin_url: str) -> bool:
+    """Return whether a restart of each kind of child is counted."""
+    try:
+        counts = [await _metric(admin_url, f"avr_sts_{kind}_restarts_total") for kind in ("dispatcher", "redis")]
+    except aiohttp.ClientError:
+        return False
+    return counts == [1, 1]
+
+
 async def _shows(admin_url: str, name: str, value: float) -> None:
     """Wait for this figure, because processes write their metrics with a delay."""
 
@@ -198,6 +207,7 @@ async def test_killed_processes_are_restarted_and_take_calls(simulator: Realtime
         os.kill(dispatcher, signal.SIGKILL)
         await asyncio.wait_for(running.closed.wait(), PATIENCE_SECONDS)
         await eventually(lambda: len(serve.events("dispatcher listening")) == 2, PATIENCE_SECONDS)
+        await eventually(lambda: _restarted(admin_url), PATIENCE_SECONDS)
 
         async def ready() -> bool:
             try:

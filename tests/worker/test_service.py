@@ -20,6 +20,7 @@ import worker.runner.session_runner
 from common.link import wire
 from common.link.wire import Hello, Kind, Outcome, Refusal
 from common.observe import metrics
+from common.observe.problems import REDIS_AWAY
 from common.settings.settings import Settings
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.registry import OVER_CAPACITY, Registry
@@ -880,12 +881,19 @@ async def test_calls_continue_without_redis_and_the_worker_returns(redis_process
         await eventually(lambda: _is(here, WorkerState.READY))
 
 
+def _redis_up() -> float:
+    lines = metrics.render()[0].decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("avr_sts_worker_redis_up "))
+
+
 async def test_a_worker_without_redis_is_ready_and_stops_all_the_same(redis_process: RedisProcess) -> None:
     redis_process.kill()
     async with running(redis_process.url) as here:
         assert here.worker.is_ready
+        assert (_redis_up(), here.worker.problems) == (0, [REDIS_AWAY])
         redis_process.start()
         await eventually(lambda: _is(here, WorkerState.READY))
+        await eventually(lambda: (_redis_up(), here.worker.problems) == (1, []))
         redis_process.kill()
 
 

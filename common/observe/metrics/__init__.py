@@ -1,8 +1,9 @@
 """All metrics of the service, and `/metrics`.
 
-A role creates only its own metrics, once, with `dispatcher()`, `worker()` or `supervisor()`. No gauge is exported
-by two roles. All series whose labels are known exist from then on, at 0. The children of labelled metrics are
-attributes, so that the audio path needs no look-up.
+A role creates only its own metrics, once, with `dispatcher()`, `worker()` or `supervisor()`, and those of its
+process with `ProcessMetrics`. No gauge is exported by two roles, unless it has the label `process`. All series
+whose labels are known exist from then on, at 0. The children of labelled metrics are attributes, so that the audio
+path needs no look-up.
 
 In a cluster a process exports its own values. In `serve` all processes keep their values in files under one
 directory (`share`). Any dispatcher exports the values of all. Counters and histograms of a dead process stay, its
@@ -24,6 +25,7 @@ from common.observe.metrics.dispatcher_metrics import (
     RecoveryReason,
     RepinReason,
 )
+from common.observe.metrics.process_metrics import ProcessMetrics
 from common.observe.metrics.series import CONTENT_TYPE, mark_process_dead, render, share
 from common.observe.metrics.supervisor_metrics import SupervisorMetrics
 from common.observe.metrics.worker_metrics import (
@@ -48,6 +50,7 @@ __all__ = [
     "FallbackOutcome",
     "KeyOwner",
     "LastingTask",
+    "ProcessMetrics",
     "ReconnectReason",
     "RecoveryReason",
     "RepinReason",

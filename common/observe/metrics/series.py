@@ -58,16 +58,20 @@ def render() -> tuple[bytes, str]:
     return prometheus_client.generate_latest(_rendered), CONTENT_TYPE
 
 
-def counter(name: str, help_text: str, *labels: str) -> Counter:
+def counter(name: str, help_text: str, *labels: str, prefix: str = PREFIX) -> Counter:
     """Create a counter; its name is given without prefix."""
-    return Counter(f"{PREFIX}{name}", help_text, labels, registry=_registry)  # the library adds _total
+    return Counter(f"{prefix}{name}", help_text, labels, registry=_registry)  # the library adds _total
 
 
 def gauge(
-    name: str, help_text: str, over_processes: Literal["livesum", "livemin", "livemax"], *labels: str
+    name: str,
+    help_text: str,
+    over_processes: Literal["livesum", "livemin", "livemax"],
+    *labels: str,
+    prefix: str = PREFIX,
 ) -> Gauge:
     """Create a gauge; its name is given without prefix."""
-    return Gauge(f"{PREFIX}{name}", help_text, labels, registry=_registry, multiprocess_mode=over_processes)
+    return Gauge(f"{prefix}{name}", help_text, labels, registry=_registry, multiprocess_mode=over_processes)
 
 
 def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:

@@ -11,4 +11,6 @@ class SupervisorMetrics:
 
     def __init__(self) -> None:
         self.worker_restarts = counter("worker_restarts", "Restarts of workers")
+        self.dispatcher_restarts = counter("dispatcher_restarts", "Restarts of dispatchers")
+        self.redis_restarts = counter("redis_restarts", "Restarts of the embedded Redis")
         self.log_lines_dropped = of_process("log_lines_dropped", LINES_DROPPED).labels("serve")

@@ -74,6 +74,8 @@ class WorkerMetrics(CallProcess):
     def __init__(self) -> None:
         super().__init__("worker")
         self.calls_active = gauge("calls_active", "Calls under way", "livesum")
+        # 0 as soon as any worker cannot reach Redis.
+        self.redis_up = gauge("worker_redis_up", "Whether all workers reach Redis", "livemin")
         self.calls_capacity = gauge("calls_capacity", "Maximum number of calls of the workers", "livesum")
         sessions = histogram("session_duration_seconds", "Duration of a call's session", CALL_SECONDS, "outcome")
         self.session_completed = sessions.labels("completed")

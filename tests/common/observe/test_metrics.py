@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from common.observe.call_outcome import OUTCOMES
 from common.observe.metrics import LastingTask, RetryReason
 from common.observe.record_outcome import RecordOutcome
 from common.observe.recording_drop import RecordingDrop
+from tests.common.metric_table import PROCESS_METRICS
 from tests.common.speaker import Speaker
 
 
@@ -81,6 +83,7 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_upstream_errors_total[other][call]",
         "avr_sts_upstream_errors_total[other][ours]",
         "avr_sts_upstream_refused",
+        "avr_sts_worker_redis_up",
         "avr_sts_upstream_reconnects_total[dropped]",
         "avr_sts_upstream_reconnects_total[rollover]",
         "avr_sts_upstream_reconnects_total[repin]",
@@ -111,7 +114,10 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
             for outcome in ("completed", "failed", "timed_out", "refused")
         ),
     }
-    assert of_parent == {"avr_sts_worker_restarts_total", "avr_sts_log_lines_dropped_total[serve]"}
+    assert of_parent == {
+        *(f"avr_sts_{child}_restarts_total" for child in ("dispatcher", "redis", "worker")),
+        "avr_sts_log_lines_dropped_total[serve]",
+    }
     assert not any(dispatcher.scrape().values())
 
 
@@ -342,7 +348,8 @@ def test_16_workers_are_one_answer_with_each_series_once(start: Callable[..., Sp
         worker.tell(*expressions)
     together = worker.scrape()
     assert together == {name: pytest.approx(value * 16) for name, value in alone.items()}
-    assert len([*tmp_path.iterdir()]) == 16 * len(("counter", "gauge_livesum", "gauge_livemax", "histogram"))
+    kinds = ("counter", "gauge_livesum", "gauge_livemin", "gauge_livemax", "histogram")
+    assert len([*tmp_path.iterdir()]) == 16 * len(kinds)
 
 
 def test_a_starting_process_does_not_spoil_the_answer(start: Callable[..., Speaker], tmp_path: Path) -> None:
@@ -361,3 +368,57 @@ def test_the_answer_has_the_content_type_of_prometheus(start: Callable[..., Spea
     content_type = start(name).tell("metrics.render()[1]")
     assert isinstance(content_type, str)
     assert content_type.startswith("text/plain; version=")
+
+
+PROCESS = "metrics.ProcessMetrics({!r}, {!r}, release='1.2.3', compiled=True)"
+
+
+def test_a_process_has_its_own_series_in_the_answer_of_all(start: Callable[..., Speaker]) -> None:
+    speakers = {("dispatcher", "0"): start("dispatcher-0"), ("serve", ""): start("serve")}
+    speakers |= {("worker", str(index)): start(f"worker-{index}") for index in range(2)}
+    for (process, slot), speaker in speakers.items():
+        speaker.tell(f"{PROCESS.format(process, slot)}.sample()")
+    samples = start("dispatcher-1").scrape()
+    for name in PROCESS_METRICS:
+        sample = f"{name}_total" if PROCESS_METRICS[name] == "counter" else name
+        assert {each for each in samples if each.startswith(f"{name}")} == {
+            f"{sample}[{process}][{slot}]" for process, slot in speakers
+        }
+    assert samples["process_resident_memory_bytes[worker][1]"] > 1e6
+    assert samples["process_start_time_seconds[serve][]"] > 1e9
+    assert 3 <= samples["process_open_fds[worker][0]"] < samples["process_max_fds[worker][0]"]
+    # Two workers of one release are one series.
+    release = {name: value for name, value in samples.items() if name.startswith("avr_sts_build_info")}
+    assert release == {
+        f"avr_sts_build_info[true][{process}][{platform.python_version()}][1.2.3]": 1
+        for process in ("dispatcher", "serve", "worker")
+    }
+
+
+def test_cpu_time_of_a_slot_grows_with_its_next_process(start: Callable[..., Speaker]) -> None:
+    parent, series, used = start("serve"), "process_cpu_seconds_total[worker][0]", 0.0
+    for _ in range(2):
+        worker = start("worker-0")
+        worker.tell(f"{PROCESS.format('worker', '0')}.sample()")
+        before, used = used, parent.scrape()[series]
+        assert used > before
+        worker.kill()
+        parent.tell("metrics.mark_process_dead('worker-0')")
+    assert "process_open_fds[worker][0]" not in parent.scrape(), "gauges of a dead process are gone"
+    assert parent.scrape()[series] == used
+
+
+def test_a_process_alone_has_its_series(start: Callable[..., Speaker]) -> None:
+    worker = start()
+    worker.tell(f"{PROCESS.format('worker', '')}.sample()")
+    samples = worker.scrape()
+    assert samples["process_resident_memory_bytes[worker][]"] > 1e6
+    assert f"avr_sts_build_info[true][worker][{platform.python_version()}][1.2.3]" in samples
+
+
+def test_a_second_sample_adds_the_time_since_the_first(start: Callable[..., Speaker]) -> None:
+    worker, series = start(), "process_cpu_seconds_total[worker][]"
+    worker.tell("globals().update(measured=" + PROCESS.format("worker", "") + ")", "measured.sample()")
+    first = worker.scrape()[series]
+    worker.tell("sum(range(3_000_000)) and 0", "measured.sample()")
+    assert first < worker.scrape()[series] < first + 60
