@@ -39,7 +39,7 @@ def driver() -> Driver:
     return driver
 
 
-def test_an_answer_of_the_api_has_the_detectors_silence_and_the_model(driver: Driver) -> None:
+def test_an_answer_of_the_api_has_silence_and_model(driver: Driver) -> None:
     turn_ends(driver)
     driver.now += 0.8
     parts = parts_of(driver, driver.reply("resp_1", "reply", "Yes", 100))
