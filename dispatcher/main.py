@@ -47,6 +47,8 @@ async def run(settings: Settings, process: Process) -> int:
     dispatcher_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     measured = metrics.dispatcher()
     measured.bad_input.expect(*BAD_INPUT_REASONS)
+    tenants = settings.known_tenants
+    measured.expect_tenants(*tenants.labels)
     limits = CallLimits(reconnect_seconds=settings.call_reconnect_seconds)
     tls = Tls(settings.tls, TlsFiles.of_port) if settings.tls else None
     cluster_tls = Tls(settings.cluster_tls, TlsFiles.of_dispatcher) if settings.cluster_tls else None
@@ -84,12 +86,14 @@ async def run(settings: Settings, process: Process) -> int:
             keeper=records,
             tracer=tracer,
             lost=functools.partial(count_lost, measured),
+            tenants=tenants,
         ),
         tracer=tracer,
         # Under `serve` the workers end too, so the calls cannot be left to workers.
         leaves_calls=not shared,
         record_taker=records,
         recordings=_recordings(settings),
+        tenants=tenants,
     )
     await records.start()
     runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)

@@ -23,6 +23,7 @@ from common.observe.metrics import DispatcherMetrics, LastingTask
 from common.observe.refusals import Refusal
 from common.observe.tracing import NO_TRACER, Tracer
 from common.runtime.lasting_task import repeat
+from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.registry import Registry
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
 from dispatcher.asterisk.ami import Ami
@@ -88,6 +89,7 @@ class Dispatcher:
         leaves_calls: bool = False,
         record_taker: RecordTaker = NO_RECORDS,
         recordings: RecordingSettings | None = None,
+        tenants: Tenants = NO_TENANTS,
     ) -> None:
         """Make a dispatcher that accepts no calls yet.
 
@@ -106,12 +108,14 @@ class Dispatcher:
                 their callers to come back to by another dispatcher.
             record_taker: takes the records of ended calls.
             recordings: how calls are recorded; None: they are not.
+            tenants: of the deployment.
         """
         self.id = dispatcher_id
         self.registry = registry
         self.metrics = metrics
         self.ami = ami
         self.announcements = announcements
+        self.tenants = tenants
         self.records = records or RecordWriter(registry)
         self.tracer = tracer
         self.record_taker = record_taker

@@ -39,7 +39,7 @@ def updated(readme: str) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    return (field.description or "").replace("|", "/").replace("*", r"\*")
+    return (field.description or "").replace("|", r"\|").replace("*", r"\*")
 
 
 def _default(field: FieldInfo) -> str:

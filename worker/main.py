@@ -73,6 +73,7 @@ async def run(settings: Settings, process: Process) -> int:
     measured = metrics.worker()
     # These series start at 0, because Prometheus's rate() misses the first event of a series that starts at 1.
     measured.upstream_errors.expect(*OPERATOR_CODES, *PASSING_CODES)
+    measured.expect_tenants(*settings.known_tenants.labels)
     measured.expect_model(settings.openai_model)
     measured.expect_model(settings.openai_transcription_model)
     functions = dict.fromkeys((*sorted(built_in.BUILT_IN), *(await tools.tool_set()).names))

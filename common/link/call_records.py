@@ -27,6 +27,7 @@ class Open:
         filler: the dispatcher plays filler, and needs AWAITING for it.
         traceparent: of the call's first span (W3C Trace Context); empty: the call has no trace.
         collects: the dispatcher understands COLLECT.
+        tenant: of the call, as the dispatcher knows it; empty: there are no tenants.
     """
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -45,6 +46,7 @@ class Open:
     filler: bool = False
     traceparent: str = ""
     collects: bool = False
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,18 @@ JSON_NAME = "json"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The call's settings, which only workers understand.
+    """The call's settings, which only workers understand, and its tenant, which dispatchers count by.
 
     Attributes:
         record: the part that may be stored.
         secrets: the part that must not be stored.
+        tenant: of the call, from a worker; empty: there are no tenants.
     """
 
     kind: ClassVar[Kind] = Kind.PROFILE
     record: dict[str, Any] = field(default_factory=dict, repr=False)
     secrets: dict[str, Any] = field(default_factory=dict, repr=False)
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,13 @@ from common.settings.field_types import (
     Milliseconds,
     Recording,
     Sentence,
+    TenantKey,
+    TenantList,
     TransferAllowed,
     VariableNames,
 )
 from common.settings.recordings import BUILTIN, MAX_SECONDS, NONE
+from common.settings.tenants import MAX_TENANTS, Tenants, tenants_of
 from common.settings.values import number
 
 
@@ -88,6 +91,22 @@ class CallFields(BaseModel):
     filler_after_ms: Milliseconds = Field(
         default=1500, description="time that an answer is owed in silence before FILLER_WAV is played"
     )
+
+    tenant_key: TenantKey = Field(
+        default=None,
+        description="name of the metadata entry, a parameter of STS_URL, that tells a call's tenant; unset: no "
+        "call has a tenant",
+    )
+    tenants: TenantList = Field(
+        default_factory=list,
+        description=f"known tenants, at most {MAX_TENANTS}, separated by commas, as values of TENANT_KEY, or as "
+        "name=value|value, such as acme=+4930123|+4930124,globex; all others are other",
+    )
+
+    @property
+    def known_tenants(self) -> Tenants:
+        """The tenants of TENANT_KEY and TENANTS."""
+        return tenants_of(self.tenant_key, tuple(self.tenants))
 
     @property
     def tools_dirs(self) -> tuple[Path, Path]:

@@ -31,6 +31,7 @@ from common.settings.session_values import (
     truncation,
     voice_of,
 )
+from common.settings.tenants import tenant_key, tenant_list
 from common.settings.values import (
     Parser,
     api_key,
@@ -87,5 +88,7 @@ Tracing = Annotated[str | dict[str, Any] | None, BeforeValidator(unless_off(trac
 Truncation = Annotated[str | dict[str, Any] | None, _optional(truncation)]
 PromptVariables = Annotated[dict[str, Any] | None, _optional(prompt_variables)]
 McpServers = Annotated[list[dict[str, Any]] | None, _optional(json_list(mcp_server))]
+TenantKey = Annotated[str | None, BeforeValidator(unless_off(tenant_key))]
+TenantList = Annotated[list[str], BeforeValidator(tenant_list)]
 VariableNames = Annotated[list[str], BeforeValidator(variable_names)]
 JsonObject = Annotated[dict[str, Any] | None, _optional(json_object)]

@@ -51,6 +51,8 @@ def notices(settings: SettingFields, given: Collection[str]) -> Iterator[str]:
         for name in ("openai_prompt_version", "openai_prompt_variables"):
             if name in given:
                 yield f"{name.upper()} has no effect without OPENAI_PROMPT_ID"
+    if settings.tenants and settings.tenant_key is None:
+        yield "TENANTS has no effect without TENANT_KEY, the name of the metadata entry that tells the tenant"
     mode = settings.openai_turn_detection.value
     for name in sorted({name for names in _DETAILS_OF.values() for name in names} - set(_DETAILS_OF[mode])):
         if f"openai_turn_detection_{name}" in given:

@@ -59,6 +59,7 @@ class CallLease:
 
     Attributes:
         started_at_ms: as in `Pin`; None if the call was placed during an outage of Redis.
+        tenant: of the call; empty: there are no tenants, or this process does not know it.
     """
 
     uuid: str
@@ -68,6 +69,7 @@ class CallLease:
     started_at_ms: int | None
     pins: int
     metadata: Mapping[str, str]
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class CallRecord:
     started_at_ms: int
     pins: int
     metadata: Mapping[str, str]
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ NOBODY = ""
 OVER_CAPACITY = 1.5
 # Calls per command. One command delays Redis by 1 ms (others' pins) and this event loop by 4 ms.
 _BATCH = 100
-_CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata")
+_CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata", "tenant")
 # Fields that tell whether the memory is complete.
 _SAID_CHECKS = frozenset({"version", "fields"})
 # Longer than a dispatcher takes to look, and shorter than the time until a new call may have this uuid.
@@ -245,7 +245,7 @@ class Registry:
                 for call in batch:
                     started_at_ms = "" if call.started_at_ms is None else call.started_at_ms
                     args += (call.uuid, call.worker, call.epoch, call.state, started_at_ms, call.pins)
-                    args += (_metadata(call.uuid, call.metadata), said_versions.get(call.uuid, ""))
+                    args += (_metadata(call.uuid, call.metadata), said_versions.get(call.uuid, ""), call.tenant)
                 uuids, table, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
                 missing.update(unknown)
@@ -424,4 +424,5 @@ def _call_record(uuid: str, values: Sequence[str | None]) -> CallRecord | None:
         started_at_ms=int(fields.get("started_at_ms", 0)),
         pins=int(fields.get("pins", 1)),
         metadata=metadata,
+        tenant=fields.get("tenant", ""),
     )

@@ -23,6 +23,7 @@ from common.net.json_depth import TooDeep
 from common.net.tokens import Token
 from common.observe import admin
 from common.observe.redaction import NO_CALL
+from common.settings.tenants import Tenants
 from common.store.leases import CallRecord, WorkerStatus
 from common.store.registry import Registry
 from dispatcher.api import page, paging
@@ -55,6 +56,10 @@ class Calls(Interface):
     @property
     def registry(self) -> Registry:
         """The registry in Redis."""
+
+    @property
+    def tenants(self) -> Tenants:
+        """The tenants of the deployment."""
 
     @property
     def record_taker(self) -> RecordTaker:
@@ -118,15 +123,17 @@ class CallsApi:
         if "dead" in request.query:
             return await self._records.dead(request)
         limit, after = paging.limit(request), paging.cursor(request)
+        wanted = request.query.get("tenant")
         calls = [
             call
             for call in await self._dispatcher.registry.calls()
-            if after is None or (call.started_at_ms, call.uuid) > after
+            if (after is None or (call.started_at_ms, call.uuid) > after)
+            and (wanted is None or self._tenant(call) == wanted)
         ]
         shown = calls[:limit]
         place = (shown[-1].started_at_ms, shown[-1].uuid) if len(calls) > limit else None
         now = time.time()
-        return json_answer([_call(record, now) for record in shown], headers=paging.next_page(request, place))
+        return json_answer([self._row(record, now) for record in shown], headers=paging.next_page(request, place))
 
     async def call(self, request: web.Request) -> web.Response:
         """Answer `GET /calls/{uuid}` with the call and its conversation so far."""
@@ -136,7 +143,7 @@ class CallsApi:
             raise CommandError(404, "there is no such call")
         conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
         self._audit.read(request, uuid)
-        return json_answer(_call(record, time.time()) | conversation, uuid=uuid)
+        return json_answer(self._row(record, time.time()) | conversation, uuid=uuid)
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """Answer `DELETE /calls/{uuid}`."""
@@ -179,6 +186,26 @@ class CallsApi:
         commands = await self._dispatcher.holder(uuid)
         return json_answer(await commands.run(uuid, action, body), uuid=uuid)
 
+    def _tenant(self, record: CallRecord) -> str | None:
+        """Return the tenant of a live call; its dispatcher may be of an earlier release, and know none."""
+        tenants = self._dispatcher.tenants
+        return tenants.told(record.tenant) or tenants.of_call(record.metadata, {}) or None
+
+    def _row(self, record: CallRecord, now_seconds: float) -> dict[str, Any]:
+        # The start is from Redis's wall clock and `now_seconds` from this host's. The age is only shown to people.
+        started_seconds = record.started_at_ms / 1000
+        return {
+            "uuid": record.uuid,
+            "tenant": self._tenant(record),
+            "worker": record.worker,
+            "dispatcher": record.dispatcher,
+            "state": record.state,
+            "started_at": datetime.datetime.fromtimestamp(started_seconds, datetime.UTC).isoformat(),
+            "seconds": round(max(0.0, now_seconds - started_seconds), 3),
+            "pins": record.pins,
+            "metadata": dict(record.metadata),
+        }
+
 
 def _guarded(access: Access, handler: Handler) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -213,21 +240,6 @@ async def _body(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise CommandError(400, "the body is not a JSON object")
     return body
-
-
-def _call(record: CallRecord, now_seconds: float) -> dict[str, Any]:
-    # The start is from Redis's wall clock and `now_seconds` from this host's. The age is only shown to people.
-    started_seconds = record.started_at_ms / 1000
-    return {
-        "uuid": record.uuid,
-        "worker": record.worker,
-        "dispatcher": record.dispatcher,
-        "state": record.state,
-        "started_at": datetime.datetime.fromtimestamp(started_seconds, datetime.UTC).isoformat(),
-        "seconds": round(max(0.0, now_seconds - started_seconds), 3),
-        "pins": record.pins,
-        "metadata": dict(record.metadata),
-    }
 
 
 def _worker(status: WorkerStatus) -> dict[str, Any]:

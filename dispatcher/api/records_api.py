@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from common.plain_number import plain_number
 from dispatcher.api import paging
 from dispatcher.api.answers import json_answer
 from dispatcher.api.audit import audit
@@ -66,7 +67,7 @@ class RecordsApi:
     async def erase_number(self, request: web.Request) -> web.Response:
         """Answer `DELETE /records?number=...`."""
         number = request.query.get("number", "")
-        if len(selectors.plain_number(number)) < MIN_NUMBER_CHARS:
+        if len(plain_number(number)) < MIN_NUMBER_CHARS:
             raise CommandError(400, "name the number whose records are to be erased: ?number=")
         # The files lie on the hosts that the records name, so they are named before the records are gone.
         recordings = await self._recordings_of(selectors.of_number(number))
@@ -150,12 +151,12 @@ def _filter(query: Mapping[str, str]) -> tuple[Matches, int, int | None]:
         CommandError: a parameter is wrong.
     """
     exact = {name: query[name] for name in ("id", "uuid", "ending", "reason", "tenant") if name in query}
-    numbers = {name: selectors.plain_number(query[name]) for name in ("from", "to") if name in query}
-    anywhere = selectors.plain_number(query["number"]) if "number" in query else None
+    numbers = {name: plain_number(query[name]) for name in ("from", "to") if name in query}
+    anywhere = plain_number(query["number"]) if "number" in query else None
 
     def matches(record: Mapping[str, Any]) -> bool:
         metadata = record.get("metadata") or {}
-        plain = {name: selectors.plain_number(str(value)) for name, value in metadata.items()}
+        plain = {name: plain_number(str(value)) for name, value in metadata.items()}
         return (
             all(record.get(name) == value for name, value in exact.items())
             and all(plain.get(name) == number for name, number in numbers.items())

@@ -17,6 +17,7 @@ from common.errors import AvrProtocolError
 from common.link import wire
 from common.link.wire import EndReason
 from common.observe.metrics import FallbackOutcome
+from common.settings.tenants import NO_TENANTS, Tenants
 from dispatcher.avr import protocol
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import (
@@ -78,10 +79,12 @@ class Call:
         limits: CallLimits = DEFAULT_LIMITS,
         announcements: Announcements = SILENT,
         timeline: Timeline | None = None,
+        *,
+        tenants: Tenants = NO_TENANTS,
     ) -> None:
         """Make a call of a connection that has not sent `init` yet; `timeline` is that of its recording."""
         self._life = CallLife()
-        self.identity = CallIdentity(metadata, now_seconds)
+        self.identity = CallIdentity(metadata, now_seconds, tenants)
         self.assignments = Assignments()
         self.recovery = Recovery(now_seconds)
         self._out = ActionQueue()
@@ -446,9 +449,8 @@ class Call:
         if self.state is not State.AWAITING_INIT:
             raise AvrProtocolError("second_init", "a second init in the same connection")
         self._life.enter(Event.INIT)
-        self.identity.uuid = init.uuid
-        self.identity.provider_config = init.provider_config
-        self.identity.began_seconds = self._placing.init_seconds = self._playback.init_seconds = now_seconds
+        self.identity.began(init, now_seconds)
+        self._placing.init_seconds = self._playback.init_seconds = now_seconds
         self._caller.began(now_seconds)
         if self._timeline is not None:
             self._timeline.begin(now_seconds)

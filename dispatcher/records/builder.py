@@ -60,7 +60,7 @@ def build(uuid: str, metadata: Mapping[str, str], fields: Sequence[str], facts: 
     return CallRecord(
         id=facts.record_id,
         uuid=uuid,
-        tenant=None,
+        tenant=facts.tenant or None,
         metadata={name: metadata[name] for name in fields if name in metadata},
         started_at=round(end.started_at, 3),
         ended_at=round(max(end.started_at, end.ended_at), 3),

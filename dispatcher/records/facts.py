@@ -34,6 +34,7 @@ class CallFacts:
         trace_id: of the call's trace; None: there is none.
         traceparent: with which the call came; empty: there was none.
         started_at: when the call began at an earlier dispatcher, in seconds since the epoch; None: it began here.
+        tenant: of the call; empty: there are no tenants.
         is_changed: the copy in Redis is out of date.
         has_text: what is said is part of the record.
     """
@@ -50,6 +51,7 @@ class CallFacts:
         self.trace_id: str | None = None
         self.traceparent = ""
         self.started_at: float | None = None
+        self.tenant = ""
         self.is_changed = True
         self.counts = Counts()
         self.greeting_seconds: float | None = None
@@ -93,6 +95,11 @@ class CallFacts:
         self.is_changed |= not known.issuperset((each.host, each.file) for each in segments)
         self.recording = joined(self.recording, segments)
 
+    def belongs_to(self, tenant: str) -> None:
+        """Note the tenant of the call."""
+        self.is_changed |= tenant != self.tenant
+        self.tenant = tenant
+
     def session(self, figures: wire.Figures) -> None:
         """Take the figures of a session, which replace its earlier ones."""
         self.is_changed = True
@@ -108,6 +115,7 @@ class CallFacts:
             "record_id": self.record_id,
             "trace_id": self.trace_id,
             "traceparent": self.traceparent,
+            "tenant": self.tenant,
             "counts": dataclasses.asdict(self.counts),
             "greeting_seconds": self.greeting_seconds,
             "recording": [dataclasses.asdict(each) for each in self.recording],
@@ -122,6 +130,7 @@ class CallFacts:
         self.record_id = earlier.record_id
         if earlier.trace_id is not None:
             self.trace_id, self.traceparent = earlier.trace_id, earlier.traceparent
+        self.tenant = earlier.tenant or self.tenant
         self.counts = self.counts.plus(earlier.counts)
         if earlier.greeting_seconds is not None:
             self.greeting_seconds = earlier.greeting_seconds
@@ -143,6 +152,7 @@ class CallFacts:
             facts = cls(str(written["record_id"]), with_text=with_text)
             facts.trace_id = written.get("trace_id")
             facts.traceparent = str(written.get("traceparent") or "")
+            facts.tenant = str(written.get("tenant") or "")
             facts.counts = Counts(**written["counts"])
             facts.greeting_seconds = written.get("greeting_seconds")
             facts.recording = tuple(Segment(**each) for each in written["recording"])

@@ -19,9 +19,9 @@ from typing import BinaryIO, Final
 import orjson
 
 from common.errors import SettingsError
+from common.plain_number import plain_number
 from common.settings import env_file
 from dispatcher.records.record_file import MODE, PREFIX, SUFFIX, folder_lock
-from dispatcher.records.selectors import plain_number
 
 VARIABLE: Final = "CALL_RECORDS_DIR"
 ENV_FILE: Final = ".env"

@@ -15,6 +15,7 @@ from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
 from common.observe.redaction import redact
 from common.observe.tracing import NO_TRACER, Tracer
+from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.records import lost_trace
 from dispatcher.records.builder import LOST, End, build
@@ -103,6 +104,7 @@ class RecordWriter:
         grace_seconds: float = GRACE_SECONDS,
         tracer: Tracer = NO_TRACER,
         lost: Callable[[CallRecord], None] = lambda _: None,
+        tenants: Tenants = NO_TENANTS,
     ) -> None:
         """Make a writer.
 
@@ -115,6 +117,7 @@ class RecordWriter:
             grace_seconds: time for which a call without a holder is not lost yet.
             tracer: takes the spans of lost calls.
             lost: counts a lost call, by its record.
+            tenants: of the deployment.
         """
         self._registry = registry
         self._fields = tuple(fields)
@@ -124,6 +127,7 @@ class RecordWriter:
         self._grace_seconds = grace_seconds
         self._tracer = tracer
         self._lost = lost
+        self._tenants = tenants
         # Calls with a record, whose drafts are there yet; and those of them whose drafts may be dropped.
         self._recorded: set[str] = set()
         self._undropped: set[str] = set()
@@ -217,6 +221,9 @@ class RecordWriter:
         message = "its dispatcher died, and the caller did not come back"
         end = End(LOST, EndReason.LOST, message, draft.started_at, last_seen_at)
         self._recorded.add(uuid)
+        # The draft of an earlier release has no tenant.
+        tenant = self._tenants.told(draft.facts.tenant) or self._tenants.of_call(draft.metadata, {})
+        draft.facts.belongs_to(tenant)
         lost_trace.end_call(self._tracer, uuid, draft.facts, end)
         record = build(uuid, draft.metadata, self._fields, draft.facts, end)
         self._lost(record)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Final
 
+from common.plain_number import plain_number
 from dispatcher.records.call_record import CallRecord
 
 MAX_SELECTORS: Final = 9
 """Maximum number of selectors of a record: its uuid and 8 fields of metadata."""
 
 _DIGEST_CHARS: Final = 24
-_BETWEEN_DIGITS: Final = re.compile(r"[\s+().\-/]")
 
 
 def of_number(number: str) -> str:
@@ -29,12 +28,6 @@ def of_record(record: CallRecord) -> tuple[str, ...]:
     """Return the selectors of a record: its uuid, and each value of its metadata as a number."""
     numbers = dict.fromkeys(of_number(value) for value in record.metadata.values() if value.strip())
     return (of_uuid(record.uuid), *numbers)[:MAX_SELECTORS]
-
-
-def plain_number(number: str) -> str:
-    """Return a number in one form: its digits without a leading 00; other text in lower case."""
-    plain = _BETWEEN_DIGITS.sub("", number)
-    return plain.removeprefix("00") if plain.isdecimal() else number.strip().lower()
 
 
 def _digest(text: str) -> str:

@@ -28,8 +28,9 @@ from dispatcher.call.limits import CallLimits
 from dispatcher.recording.recorder import NoRecorder
 from dispatcher.runner.assignment_channel import AssignmentChannel
 from dispatcher.runner.asterisk_runner import AsteriskRunner
+from dispatcher.runner.call_end import note_end
 from dispatcher.runner.calls import Calls
-from dispatcher.runner.measurements import count_end, measure_duration, report
+from dispatcher.runner.measurements import measure_duration, report
 from dispatcher.runner.record_side import RecordSide
 from dispatcher.runner.worker_finder import WorkerFinder
 from dispatcher.workers.links import WorkerLink
@@ -61,7 +62,8 @@ class CallRunner:
         # The time limit of `init` includes the handshake, so it begins with TCP's accept.
         began_seconds = time.monotonic() if since_seconds is None else since_seconds
         self.recorder = NoRecorder() if calls.recordings is None else calls.recordings.recorder()
-        self.call = Call(metadata, began_seconds, limits, calls.announcements, self.recorder.timeline)
+        timeline = self.recorder.timeline
+        self.call = Call(metadata, began_seconds, limits, calls.announcements, timeline, tenants=calls.tenants)
         self.started_at_ms: int | None = None
         self.is_published = False
         self._calls = calls
@@ -108,6 +110,7 @@ class CallRunner:
             self.started_at_ms,
             assignments.pins,
             held.identity.metadata,
+            held.identity.tenant,
         )
 
     def tick(self, now_seconds: float) -> None:
@@ -481,11 +484,7 @@ class CallRunner:
             self._waking.cancel()
         self.recorder.end(time.monotonic(), moved=ending is actions.Ending.MOVED)
         self._calls.ended(self)
-        count_end(self._calls.metrics, ending, self.call.end_reason)
-        if ending in (actions.Ending.COMPLETED, actions.Ending.MOVED):
-            self._log.info("call ended", ending=ending.value, reason=reason)
-        else:
-            self._log.warning("call ended", ending=ending.value, reason=reason)
+        note_end(self.call, ending, reason, metrics=self._calls.metrics, log=self._log)
         if self.record.is_recorded and ending is not actions.Ending.MOVED:
             self._recording = asyncio.create_task(self._leave_record(ending, reason), name=f"record {self.uuid}")
         elif self._secrets is not None:
@@ -493,6 +492,6 @@ class CallRunner:
 
     async def _leave_record(self, ending: actions.Ending, reason: str) -> None:
         seconds = await self.record.ended(ending, reason)
-        measure_duration(self._calls.metrics, ending, seconds)
+        measure_duration(self._calls.metrics, ending, seconds, self.call.identity.tenant)
         if self._secrets is not None:
             self._secrets.close()

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from common.observe.metrics import DispatcherMetrics
 from common.observe.tracing import Tracer
+from common.settings.tenants import Tenants
 from dispatcher.asterisk.ami import Ami
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.call.announcements import Announcements
@@ -32,6 +33,10 @@ class Calls(Interface[_Runner]):
     @property
     def ami(self) -> Ami:
         """Asterisk."""
+
+    @property
+    def tenants(self) -> Tenants:
+        """Tenants of the deployment."""
 
     @property
     def announcements(self) -> Announcements:

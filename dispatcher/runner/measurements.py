@@ -16,22 +16,23 @@ def report(metrics: DispatcherMetrics, measurement: Measurement) -> None:
     _REPORTS[measurement.seen](metrics, measurement.value, measurement.label)
 
 
-def count_end(metrics: DispatcherMetrics, ending: Ending, reason: EndReason) -> None:
+def count_end(metrics: DispatcherMetrics, ending: Ending, reason: EndReason, tenant: str) -> None:
     """Count a call that ended; a call that moved to another dispatcher is counted there."""
     if ending is not Ending.MOVED:
-        metrics.call_ended(_OUTCOMES[ending], reason)
+        metrics.call_ended(_OUTCOMES[ending], reason, tenant)
 
 
-def measure_duration(metrics: DispatcherMetrics, ending: Ending, seconds: float) -> None:
+def measure_duration(metrics: DispatcherMetrics, ending: Ending, seconds: float, tenant: str) -> None:
     """Measure the duration of a call that ended, unless it was rejected or another dispatcher has it."""
     if ending not in (Ending.MOVED, Ending.REJECTED):
-        metrics.call_lasted(seconds)
+        metrics.call_lasted(seconds, tenant)
 
 
 def count_lost(metrics: DispatcherMetrics, record: CallRecord) -> None:
     """Count a call whose dispatcher died, and whose caller did not come back."""
-    metrics.call_ended(CallOutcome.FAILED, EndReason.LOST)
-    metrics.call_lasted(record.ended_at - record.started_at)
+    tenant = record.tenant or ""
+    metrics.call_ended(CallOutcome.FAILED, EndReason.LOST, tenant)
+    metrics.call_lasted(record.ended_at - record.started_at, tenant)
 
 
 def _greeted(metrics: DispatcherMetrics, seconds: float, label: str) -> None:

@@ -58,6 +58,7 @@ class RecordSide:
         """The call as its record is to know it."""
         identity = self._call.identity
         self.facts.recorded(self._segments())
+        self.facts.belongs_to(identity.tenant)
         return RecordedCall(identity.uuid, identity.metadata, identity.began_seconds, self.facts)
 
     def began(self) -> None:
@@ -86,6 +87,7 @@ class RecordSide:
 
     async def _recall(self) -> None:
         await self._records.recall(self._call.uuid, self.facts)
+        self._call.identity.tenant_recalled(self.facts.tenant)
         if self._trace is not None and self.facts.trace_id not in (None, self._trace.context.trace_id):
             # The earlier dispatcher's connection brought another `traceparent`.
             self._trace.continues(self.facts.traceparent)

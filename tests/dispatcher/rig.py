@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from common.observe import metrics
+from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.leases import WorkerRecord, WorkerState
 from common.store.registry import Registry
 from dispatcher.asterisk.ami import Ami
@@ -73,6 +74,7 @@ class Rig:
         announcements: Announcements = SILENT,
         ami_url: str = "http://127.0.0.1:9",  # no process answers there
         recordings: RecordingSettings | None = None,
+        tenants: Tenants = NO_TENANTS,
         **limits: Any,
     ) -> None:
         self.registry = Registry.from_url(redis_url, timeout_seconds=timeout_seconds)
@@ -87,6 +89,7 @@ class Rig:
             announcements=announcements,
             leaves_calls=leaves_calls,
             recordings=recordings,
+            tenants=tenants,
         )
         self.url = ""
         self._cores: list[Core] = []

@@ -194,6 +194,14 @@ def test_every_setting_that_a_role_reads_reaches_it(role: str) -> None:
     assert read <= _given_to(role) | set_by_the_chart
 
 
+def test_both_roles_know_the_same_tenants() -> None:
+    config = {"TENANT_KEY": "to", "TENANTS": ["acme=+4930123456|+4930123457", "globex"]}
+    for role in ("dispatcher", "worker"):
+        tenants = parsed({"config": config}, role).known_tenants
+        assert tenants.names == ("acme", "globex")
+        assert tenants.of_call({"to": "+4930123457"}, {}) == "acme"
+
+
 def test_the_openai_key_reaches_no_dispatcher() -> None:
     assert not {name for name in _given_to("dispatcher") if name.startswith("OPENAI_")}
     assert "OPENAI_API_KEY" in _given_to("worker")

@@ -27,11 +27,15 @@ LONGER_FILES: dict[str, str] = {}
 # From the lowest room to the highest one: a room imports rooms above it in this table.
 ROOMS_OF_COMMON = {
     "common.errors": set[str](),
+    "common.plain_number": set[str](),
     "common.transitions": {"common.errors"},
     "common.audio": {"common.errors"},
     "common.observe": {"common.errors"},
     "common.net": {"common.errors", "common.observe"},
-    "common.settings": {"common.audio", "common.errors", "common.net", "common.observe"},
+    "common.settings": {
+        *("common.audio", "common.errors", "common.net", "common.observe"),
+        "common.plain_number",
+    },
     "common.link": {"common.errors", "common.net", "common.observe"},
     "common.runtime": {"common.errors", "common.net", "common.observe", "common.settings"},
     # The embedded Redis is a process, with a heartbeat.
@@ -129,6 +133,7 @@ INTERPRETED = {
     "dispatcher/call/assignment.py": _RECORDS,
     "dispatcher/runner/asterisk_runner.py": _ONCE_A_CALL,
     "dispatcher/runner/call_trace.py": "runs a few times in a traced call",
+    "dispatcher/runner/call_end.py": _ONCE_A_CALL,
     "dispatcher/runner/calls.py": "an interface",
     "dispatcher/call/identity.py": _RECORDS,
     "dispatcher/call/limits.py": "constants and a dataclass",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from common.settings.settings import Settings
@@ -15,7 +17,7 @@ def test_the_table_has_a_row_with_a_meaning_for_every_variable() -> None:
     rows = table().splitlines()[2:]
     assert len(rows) == len(Settings.model_fields)
     for row, name in zip(rows, Settings.model_fields, strict=True):
-        variable, _, meaning = (cell.strip() for cell in row.strip("|").split("|"))
+        variable, _, meaning = (cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip("|")))
         assert variable == f"`{name.upper()}`"
         assert meaning
 

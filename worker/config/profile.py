@@ -46,6 +46,7 @@ class CallProfile:
         silence_ms: the silence that ends the caller's turn; 0 where a model decides (semantic_vad).
         vad_threshold: for the worker's own turn detection, 0 to 1; None: its default.
         safety_identifier: of the caller, for OpenAI alone; None: none is sent.
+        tenant: of the call, for as long as it lasts; empty: there are no tenants.
         origins: where tools that have secrets came from, by their names.
         lost: names of tools whose secrets are not there: `restored`.
         has_lost_key: the call had its own key, which is not there either.
@@ -66,6 +67,7 @@ class CallProfile:
     silence_ms: int = DEFAULT_SILENCE_MS
     vad_threshold: float | None = None
     safety_identifier: str | None = field(default=None, repr=False)
+    tenant: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
     has_lost_key: bool = False

@@ -22,6 +22,7 @@ from common.settings.function_tools import Change
 from common.settings.session_fields import Wrong, tool_key
 from common.settings.session_values import AudioFormat
 from common.settings.settings import Settings
+from common.settings.tenants import FIELD
 from common.settings.values import Parser, api_key, boolean
 from worker.config import instructions, safety_identifier, tool_secrets
 from worker.config.profile import MAX_SHOWN, CallProfile, account, silence_ms
@@ -42,6 +43,7 @@ async def load(
     metadata: Mapping[str, str],
     provider_config: Mapping[str, Any],
     http: aiohttp.ClientSession,
+    tenant: str = "",
 ) -> CallProfile:
     """Load the profile of a call, within 10 s also if the web service does not answer.
 
@@ -51,6 +53,7 @@ async def load(
         metadata: metadata of the call.
         provider_config: field of `init`, with the same fields as the web service's answer.
         http: see `instructions.http_client`.
+        tenant: of the call, unless a source names another one; empty: there are no tenants.
     """
     answer: dict[str, Any] = {}
     told = settings.openai_instructions
@@ -58,7 +61,7 @@ async def load(
         answer = await instructions.fetch(
             http, settings.openai_url_instructions, uuid=uuid, metadata=metadata, proxies=settings.proxies
         )
-    draft = ProfileDraft(settings, uuid)
+    draft = ProfileDraft(settings, uuid, tenant)
     if told is None and settings.openai_file_instructions is not None and not _tells(answer):
         read = await instructions.read(settings.openai_file_instructions, uuid=uuid)
         if read is not None:
@@ -199,8 +202,9 @@ _OF_THE_CALL: Final[dict[str, Parser]] = {
 class ProfileDraft:
     """A profile in the making."""
 
-    def __init__(self, settings: Settings, uuid: str) -> None:
+    def __init__(self, settings: Settings, uuid: str, tenant: str = "") -> None:
         self.session = session_object(settings)
+        self._tenant = tenant
         self._origin = Origin.SETTINGS
         self._key_origin = Origin.SETTINGS
         if settings.openai_mcp_servers:
@@ -254,6 +258,8 @@ class ProfileDraft:
                     self._own[name] = parser(left.pop(name))
                 except ValueError as error:
                     wrong.append(Wrong(name, str(error)))
+        if self._settings.known_tenants and FIELD in left:
+            self._take_tenant(source, left.pop(FIELD), wrong)
         changes = self._merge_checked(left.pop("session", {}), wrong)
         known = {name: value for name, value in left.items() if session_fields.is_session_field(name)}
         unknown = [name for name in left if name not in known]
@@ -290,7 +296,21 @@ class ProfileDraft:
             origins=tool_secrets.origins_of(tools, self._origin),
             welcome_message=welcome_message,
             welcome_interruptible=self._own["welcome_interruptible"],
+            tenant=self._tenant,
         )
+
+    def _take_tenant(self, source: str, value: object, wrong: list[Wrong]) -> None:
+        """Take the tenant that a source names; `init` may come from a stranger, so it names listed ones alone."""
+        tenants = self._settings.known_tenants
+        if _ORIGINS[source] is Origin.INSTRUCTIONS:
+            try:
+                self._tenant = tenants.of_answer(value)
+            except ValueError as error:
+                wrong.append(Wrong(FIELD, str(error)))
+        elif listed := tenants.listed(value):
+            self._tenant = listed
+        else:
+            wrong.append(Wrong(FIELD, "must be one that TENANTS lists"))
 
     def _merge_checked(self, given: object, wrong: list[Wrong]) -> list[Change]:
         """Merge the valid fields, add others to `wrong`, and return the changes for the API."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import structlog
@@ -67,7 +68,7 @@ class Preparation:
         """Return the profile as the dispatcher is to remember it; its secrets are kept out of logs from now on."""
         assert self.profile is not None
         self._secrets.keep(secrets_in(self.profile.secrets()))
-        return wire.Profile(self.profile.to_record(), self.profile.secrets())
+        return wire.Profile(self.profile.to_record(), self.profile.secrets(), self.profile.tenant)
 
     def checked(self, body: dict[str, Any]) -> dict[str, Any]:
         """Check a change of the session by the calls API.
@@ -119,8 +120,15 @@ class Preparation:
             metadata=opening.metadata,
             provider_config=opening.provider_config,
             http=resources.http,
+            tenant=self._tenant(),
         )
         return loaded, ()
+
+    def _tenant(self, remembered: str = "") -> str:
+        """Return the tenant of the call: of its earlier sessions, of the dispatcher, or by what AVR Core sent."""
+        opening, tenants = self._opening, self._resources.settings.known_tenants
+        told = tenants.told(remembered) or tenants.told(opening.tenant)
+        return told or tenants.of_call(opening.metadata, opening.provider_config)
 
     def _remembered_profile(self) -> CallProfile | None:
         """Return the profile that the call began with, if it is known."""
@@ -128,7 +136,8 @@ class Preparation:
         if remembered is None or not remembered.record:
             return None
         try:
-            return CallProfile.from_record(remembered.record, remembered.secrets, self._resources.settings)
+            profile = CallProfile.from_record(remembered.record, remembered.secrets, self._resources.settings)
+            return dataclasses.replace(profile, tenant=self._tenant(profile.tenant))
         except (TypeError, ValueError, LookupError):
             self._log.warning("settings of a call are invalid, and are loaded again")
             return None

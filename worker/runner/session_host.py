@@ -290,6 +290,7 @@ class SessionHost:
             profile = await self.preparation.load()
             self.send_profile()
             self._figures.speaks(profile.model, profile.voice)
+            self._usage.tenant = profile.tenant
             config = self.preparation.config()
             self._upstream.prepare(profile)
             self._channel.key.prepare(profile)

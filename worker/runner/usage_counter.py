@@ -14,9 +14,14 @@ from worker.session.actions import Measurement, Metric
 
 
 class UsageCounter:
-    """The counter of one call's measurements, tokens and cost."""
+    """The counter of one call's measurements, tokens and cost.
+
+    Attributes:
+        tenant: of the call; empty: there are no tenants.
+    """
 
     def __init__(self, metrics: WorkerMetrics, prices: Prices, figures: SessionFigures, key: SessionKey) -> None:
+        self.tenant = ""
         self._metrics = metrics
         self._key = key
         self._prices = prices
@@ -75,7 +80,7 @@ class UsageCounter:
 
     def _count_cost(self, model: str, cost_usd: float | None) -> None:
         if cost_usd is not None:
-            self._metrics.cost_usd.inc(model, cost_usd)
+            self._metrics.cost_usd.inc(model, self.tenant, cost_usd)
 
 
 _REPORTS: dict[Metric, Callable[[WorkerMetrics, float, str], None]] = {

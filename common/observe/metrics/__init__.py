@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import functools
 
-from common.observe.metrics.bounded import MAX_LABEL_VALUES, OTHER, BoundedCounter
+from common.observe.label_values import OTHER
+from common.observe.metrics.bounded import MAX_LABEL_VALUES, BoundedCounter
 from common.observe.metrics.call_process import LastingTask
 from common.observe.metrics.dispatcher_metrics import (
     DispatcherMetrics,

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from common.observe import redaction
+from common.observe.label_values import OTHER, is_fit
 from common.observe.metrics.series import counter, former_values
 
 MAX_LABEL_VALUES: Final = 40
 """Maximum number of values of a label that another party chooses (a model, a tool); others count as `other`."""
-
-OTHER: Final = "other"
-"""The label value for all values that have no series of their own."""
-
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
-_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-_DATE = re.compile(r"20\d\d-[01]\d-[0-3]\d")
-_NUMBER_DIGITS: Final = 7
-"""A value with this many digits may be a telephone number. The digits of a model's date do not count."""
 
 T = TypeVar("T")
 
@@ -35,9 +25,16 @@ class Bounded(Generic[T]):
         self._made: dict[str, T] = {value: make(value) for value in sorted(former_values(metric, label))}
         self._expected: set[str] = set()
 
-    def expect(self, *expected: str) -> None:
-        """Create the objects of values that are known in advance, in any form; they do not count for the bound."""
-        self._expected.update(expected)
+    def expect(self, *expected: str, counted: bool = False) -> None:
+        """Create the objects of values that are known in advance, in any form.
+
+        Args:
+            expected: the values.
+            counted: they count for the bound; `other` never does.
+        """
+        self._expected.update(() if counted else expected)
+        if OTHER in expected:
+            self._expected.add(OTHER)
         for value in {*expected} - self._made.keys():
             self._made[value] = self._make(value)
 
@@ -51,17 +48,11 @@ class Bounded(Generic[T]):
         made = self._made.get(value)
         if made is None:
             full = len(self._made) >= MAX_LABEL_VALUES + len(self._expected)
-            if full or not _LABEL_VALUE.fullmatch(value) or _is_private(value):
+            if full or not is_fit(value):
                 self.expect(OTHER)
                 return self._made[OTHER]
             made = self._made[value] = self._make(value)
         return made
-
-
-def _is_private(value: str) -> bool:
-    """Return whether a value may identify a call, or holds a secret."""
-    digits = sum(character.isdigit() for character in _DATE.sub("", value))
-    return digits >= _NUMBER_DIGITS or _UUID.search(value) is not None or redaction.holds_known(value)
 
 
 class BoundedCounter:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from enum import StrEnum
+
+from prometheus_client import Counter, Histogram
 
 from common.observe.call_outcome import OUTCOMES, CallOutcome, EndReason
 from common.observe.metrics.bounded import BoundedCounter
 from common.observe.metrics.call_process import CALL_SECONDS, CallProcess
 from common.observe.metrics.series import counter, gauge, histogram
+from common.observe.metrics.tenant_series import LABEL as TENANT
+from common.observe.metrics.tenant_series import TenantSeries
 from common.observe.record_outcome import RecordOutcome
 from common.observe.recording_drop import RecordingDrop
 from common.observe.refusals import Refusal
@@ -55,15 +61,14 @@ class DispatcherMetrics(CallProcess):
 
     def __init__(self) -> None:
         super().__init__("dispatcher")
-        self._calls = counter("calls", "Ended calls, by outcome and reason", "outcome", "reason")
-        for reason, outcomes in OUTCOMES.items():
-            for outcome in outcomes:
-                self._calls.labels(outcome.value, reason.value)
-        self._call_duration = histogram(
+        calls = counter("calls", "Ended calls, by outcome and reason", "outcome", "reason", TENANT)
+        duration = histogram(
             "call_duration_seconds",
             "Duration of a call from init to its end; rejected calls do not count",
             CALL_SECONDS,
+            TENANT,
         )
+        self._calls = TenantSeries("calls", functools.partial(CallMetrics.of, calls, duration))
         self.greeting_latency = histogram(
             "greeting_latency_seconds",
             "Time from init to the first frame sent, if the caller did not speak before",
@@ -116,15 +121,41 @@ class DispatcherMetrics(CallProcess):
         # 0 as soon as any dispatcher cannot reach Redis.
         self.redis_up = gauge("redis_up", "Whether all dispatchers reach Redis", "livemin")
 
-    def call_ended(self, outcome: CallOutcome, reason: EndReason) -> None:
-        """Count a call that ended."""
-        self._calls.labels(outcome.value, reason.value).inc()
+    def expect_tenants(self, *tenants: str) -> None:
+        """Create the series of tenants that are known in advance; "": there are no tenants."""
+        self._calls.expect(*tenants, counted=True)
 
     def caller_gap(self, seconds: float) -> None:
         """Count a pause in a caller's audio."""
         self._gaps.inc()
         self._gap_seconds.inc(seconds)
 
-    def call_lasted(self, seconds: float) -> None:
-        """Measure the duration of a call that ended and was not rejected."""
-        self._call_duration.observe(seconds)
+    def call_ended(self, outcome: CallOutcome, reason: EndReason, tenant: str) -> None:
+        """Count a call that ended, for its tenant; "" where there are no tenants."""
+        self._calls.of(tenant).ended(outcome, reason)
+
+    def call_lasted(self, seconds: float, tenant: str) -> None:
+        """Measure the duration of a call that ended and was not rejected, for its tenant."""
+        self._calls.of(tenant).duration.observe(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class CallMetrics:
+    """The metrics of one tenant's calls."""
+
+    tenant: str
+    calls: Counter
+    duration: Histogram
+
+    @classmethod
+    def of(cls, calls: Counter, duration: Histogram, tenant: str) -> CallMetrics:
+        """Create the series of `tenant`."""
+        made = cls(tenant, calls, duration.labels(tenant))
+        for reason, outcomes in OUTCOMES.items():
+            for outcome in outcomes:
+                calls.labels(outcome.value, reason.value, tenant)
+        return made
+
+    def ended(self, outcome: CallOutcome, reason: EndReason) -> None:
+        """Count a call that ended."""
+        self.calls.labels(outcome.value, reason.value, self.tenant).inc()

@@ -9,9 +9,11 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 
-from common.observe.metrics.bounded import OTHER, Bounded, BoundedCounter
+from common.observe.label_values import OTHER
+from common.observe.metrics.bounded import Bounded
 from common.observe.metrics.call_process import CALL_SECONDS, CallProcess
 from common.observe.metrics.series import counter, gauge, histogram
+from common.observe.metrics.tenant_series import CostCounter
 from common.observe.tool_outcome import ToolOutcome
 
 _TURN_SECONDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -118,7 +120,7 @@ class WorkerMetrics(CallProcess):
         self.reconnects = {reason: reconnects.labels(reason) for reason in ReconnectReason}
         tokens = counter("tokens", "Tokens used", "model", "direction", "modality", "cached")
         self._tokens = Bounded("tokens", "model", functools.partial(TokenCounters.of, tokens))
-        self.cost_usd = BoundedCounter("cost_usd", "Cost of the tokens used, in US dollars", "model")
+        self.cost_usd = CostCounter()
         calls = counter("tool_calls", "Calls of tools, by outcome", "tool", "outcome")
         seconds = histogram("tool_duration_seconds", "Duration of a tool's call", _TOOL_SECONDS, "tool", "outcome")
         self._tools = Bounded("tool_calls", "tool", functools.partial(ToolMetrics.of, calls, seconds))
@@ -130,7 +132,11 @@ class WorkerMetrics(CallProcess):
     def expect_model(self, model: str) -> None:
         """Create the series of a model that is known in advance; it does not count for the bound."""
         self._tokens.expect(model)
-        self.cost_usd.expect(model)
+        self.cost_usd.expect_model(model)
+
+    def expect_tenants(self, *tenants: str) -> None:
+        """Create the series of tenants that are known in advance; "": there are no tenants."""
+        self.cost_usd.expect_tenants(*tenants)
 
     def tokens(self, model: str) -> TokenCounters:
         """Return the counters of `model`, or of `other` for a name beyond the bound or unfit for a label."""

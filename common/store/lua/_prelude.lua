@@ -13,7 +13,8 @@
 -- avr-sts:2:calls            ZSET  call uuid -> when its lease ends: the index of all calls
 -- avr-sts:2:call:{uuid}      HASH  worker ('': it has none any more), dispatcher ('': it is gone, and the
 --                                  worker waits for another one), epoch, state, started_at_ms, pins, metadata
---                                  (JSON object); ends with the call's lease
+--                                  (JSON object), tenant (missing: there are no tenants, or the dispatcher is of an
+--                                  earlier release); ends with the call's lease
 -- avr-sts:2:said:{uuid}      HASH  the memory from which the call is restored if worker and dispatcher die:
 --                                  profile (JSON), order (JSON array of item ids), item:{id} (JSON), version (of the
 --                                  last write) and fields (their number, itself included); ends with the call

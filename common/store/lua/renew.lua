@@ -2,7 +2,7 @@
 -- Keys: all (schema: _prelude.lua).
 -- ARGV: dispatcher, or '' (a worker, for calls whose dispatcher is gone; a dispatcher of the call takes precedence),
 -- lease_ms, with_table (1 or 0), then per call: uuid, worker, epoch, state, started_at_ms (or ''),
--- pins, metadata, version of the memory (or ''). Returns {{superseded uuid, ...}, worker table or {}, {uuid, ...}};
+-- pins, metadata, version of the memory (or ''), tenant (or '': the stored one stays). Returns {{superseded uuid, ...}, worker table or {}, {uuid, ...}};
 -- the last are calls that were unknown, or whose last write of the memory is lost.
 local dispatcher, lease_ms, with_table = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local lease_ends = now_ms + lease_ms
@@ -19,10 +19,11 @@ local function has_all(uuid, version)
   return stored[1] == version and tonumber(stored[2]) == redis.call('HLEN', said_key(uuid))
 end
 
-for i = 4, #ARGV, 8 do
-  local uuid, worker, epoch, state, started_at_ms, pins, metadata, version = unpack(ARGV, i, i + 7)
+for i = 4, #ARGV, 9 do
+  local uuid, worker, epoch, state, started_at_ms, pins, metadata, version, tenant = unpack(ARGV, i, i + 8)
   epoch = tonumber(epoch)
-  local held = redis.call('HMGET', call_key(uuid), 'epoch', 'dispatcher', 'worker', 'state', 'pins', 'started_at_ms')
+  local held = redis.call('HMGET', call_key(uuid), 'epoch', 'dispatcher', 'worker', 'state', 'pins', 'started_at_ms',
+    'tenant')
   local held_epoch = tonumber(held[1]) or 0
   local waits = held_epoch == epoch and held[2] == ''
   local is_held = held_epoch >= epoch and held[2] ~= dispatcher and not waits
@@ -39,6 +40,7 @@ for i = 4, #ARGV, 8 do
         'started_at_ms', held[6] or (started_at_ms ~= '' and started_at_ms) or now_ms,
         'pins', math.max(tonumber(held[5]) or 0, tonumber(pins)), 'metadata', metadata)
     end
+    if tenant ~= '' and held[7] ~= tenant then redis.call('HSET', call_key(uuid), 'tenant', tenant) end
     if not held[1] or (version ~= '' and not has_all(uuid, version)) then forgotten[#forgotten + 1] = uuid end
     redis.call('PEXPIREAT', call_key(uuid), lease_ends)
     redis.call('PEXPIREAT', said_key(uuid), lease_ends)

@@ -104,6 +104,7 @@ class WorkerSide:
             filler=self._filler.is_on,
             traceparent=self.identity.traceparent,
             collects=True,
+            tenant=self.identity.tenant,
         )
         self._out.actions.append(ToWorker(assignment, opening, counted=False))
 
@@ -234,7 +235,9 @@ class WorkerSide:
             case Kind.ITEM_UPDATE:
                 self.memory.remember(wire.decode_control(wire.ItemUpdate, payload), len(payload))
             case Kind.PROFILE:
-                self.memory.keep_profile(wire.decode_control(wire.Profile, payload))
+                profile = wire.decode_control(wire.Profile, payload)
+                self.memory.keep_profile(profile)
+                self.identity.tenant_told(profile.tenant)
             case Kind.FINISHED:
                 finished = wire.decode_control(wire.Finished, payload)
                 self._speaking = self._line.is_speaking = finished.speaking

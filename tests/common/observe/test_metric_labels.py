@@ -57,6 +57,7 @@ LABELS = {
         "origin",
     },
     "model": None,
+    "tenant": None,
     "tool": None,
     "code": None,
     ("bad_input", "reason"): None,
@@ -66,7 +67,9 @@ LABELS = {
 CHOSEN = [
     "metrics.dispatcher().bad_input.inc({!r})",
     "metrics.worker().upstream_errors.inc({!r})",
-    "metrics.worker().cost_usd.inc({!r})",
+    "metrics.worker().cost_usd.inc({!r}, '', 1)",
+    "metrics.worker().cost_usd.inc('a_model', {!r}, 1)",
+    "metrics.dispatcher().call_lasted(1, {!r})",
     "metrics.worker().tokens({!r}).output_audio.inc()",
     "metrics.worker().tool({!r}).ended('refused', 1)",
 ]
@@ -100,7 +103,8 @@ DESCRIBE = (
 
 
 def _labels(sample: str) -> list[str]:
-    return re.findall(r"\[([^]]*)\]", sample)
+    # An empty value stands for an absent label.
+    return re.findall(r"\[([^]]+)\]", sample)
 
 
 @pytest.mark.parametrize("role", ["dispatcher", "worker", "supervisor"])
@@ -132,10 +136,12 @@ def test_fixed_labels_have_their_values_and_no_others(start: Callable[..., Speak
     process = start(slot)
     process.tell(
         "metrics.dispatcher() and metrics.supervisor() and 0",
+        "metrics.dispatcher().expect_tenants('a_tenant')",
+        "metrics.worker().expect_tenants('a_tenant')",
         "metrics.worker().expect_model('a_model')",
         "metrics.worker().expect_tools('a_tool')",
     )
-    chosen = {"a_model", "a_tool", "other"}
+    chosen = {"a_model", "a_tenant", "a_tool", "other"}
     fixed = set().union(*(values for values in LABELS.values() if values))
     for sample in process.scrape():
         bounds = [float(sample_label) for sample_label in _labels(sample) if re.match(r"[-\d+.]", sample_label)]
@@ -184,7 +190,7 @@ def test_names_from_the_operator_are_kept_in_any_form(start: Callable[..., Speak
 @pytest.mark.parametrize("expression", CHOSEN)
 def test_a_foreign_label_value_carries_no_secret(start: Callable[..., Speaker], expression: str) -> None:
     process = start()
-    process.tell("metrics.bounded.redaction.know('settings', ['Plain-Process-Key'])")
+    process.tell("sys.modules['common.observe.redaction'].know('settings', ['Plain-Process-Key'])")
     process.tell(*(expression.format(value) for value in ("plain-process-key", "a_Plain-Process-Key")))
     assert "key" not in str(process.scrape()).lower().replace("key_", "")
     assert "other" in {label for sample in process.scrape() for label in _labels(sample)}

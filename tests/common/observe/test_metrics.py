@@ -17,9 +17,9 @@ from tests.common.speaker import Speaker
 
 def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[..., Speaker]) -> None:
     dispatcher, worker, parent = start(), start(), start()
-    dispatcher.tell("metrics.dispatcher() and 0")
+    dispatcher.tell("metrics.dispatcher().expect_tenants('')")
     worker.tell(
-        "metrics.worker() and 0",
+        "metrics.worker().expect_tenants('')",
         "metrics.worker().tokens('gpt-realtime-2') and 0",
         "metrics.worker().expect_tools('avr_hangup')",
     )
@@ -33,8 +33,12 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         *(f"avr_sts_call_records_total[{outcome}]" for outcome in RecordOutcome),
         "avr_sts_call_records_waiting",
         "avr_sts_call_records_oldest_seconds",
-        *(f"avr_sts_calls_total[{outcome}][{reason}]" for reason, those in OUTCOMES.items() for outcome in those),
-        "avr_sts_call_duration_seconds_count",
+        *(
+            f"avr_sts_calls_total[{outcome}][{reason}][]"
+            for reason, those in OUTCOMES.items()
+            for outcome in those
+        ),
+        "avr_sts_call_duration_seconds_count[]",
         "avr_sts_greeting_latency_seconds_count",
         "avr_sts_interruptions_total",
         "avr_sts_dtmf_digits_total",
@@ -106,7 +110,7 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_tokens_total[true][input][audio][gpt-realtime-2]",
         "avr_sts_tokens_total[false][output][text][gpt-realtime-2]",
         "avr_sts_tokens_total[false][output][audio][gpt-realtime-2]",
-        "avr_sts_cost_usd_total[other]",
+        "avr_sts_cost_usd_total[other][]",
         # outcome, tool
         *(
             f"avr_sts_{name}[{outcome}][avr_hangup]"
@@ -179,10 +183,10 @@ def test_the_models_of_a_label_are_bounded(start: Callable[..., Speaker]) -> Non
 def test_cost_is_counted_in_fractions_of_a_dollar_by_model(start: Callable[..., Speaker]) -> None:
     process = start()
     process.tell(
-        "metrics.worker().cost_usd.inc('gpt-realtime-2', 0.0125)",
-        "metrics.worker().cost_usd.inc('gpt-realtime-2', 0.0375)",
+        "metrics.worker().cost_usd.inc('gpt-realtime-2', '', 0.0125)",
+        "metrics.worker().cost_usd.inc('gpt-realtime-2', '', 0.0375)",
     )
-    assert process.scrape()["avr_sts_cost_usd_total[gpt-realtime-2]"] == 0.05
+    assert process.scrape()["avr_sts_cost_usd_total[gpt-realtime-2][]"] == 0.05
 
 
 def test_calls_of_tools_are_counted_and_timed_by_outcome(start: Callable[..., Speaker]) -> None:

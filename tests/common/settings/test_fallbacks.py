@@ -90,6 +90,8 @@ WRONG_AND_FATAL: Final = {
     "recordings_max_bytes": "1 GB",
     "https_proxy": "ftp://proxy",
     "http_proxy": "socks5://proxy",
+    "tenant_key": "two words",
+    "tenants": "two words",
     "redis_url": "127.0.0.1:6379",
     "redis_url_password": "two\nlines",
     "sts_token": "short",

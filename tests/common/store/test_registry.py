@@ -441,6 +441,20 @@ class TestRenew:
         await registry.renew("d1", [lease("c1", "w2", epoch=1)], lease_seconds=LONG_SECONDS)
         assert await loads(registry) == {"w1": 0, "w2": 1}
 
+    async def test_the_tenant_of_a_call_is_published_when_it_is_known(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1")
+        tenants = []
+        # A worker, or a dispatcher of an earlier release, tells none.
+        for tenant in ("", "other", "acme", ""):
+            held = replace(lease("c1", "w1"), tenant=tenant)
+            await registry.renew("d1", [held], lease_seconds=LONG_SECONDS)
+            record = await registry.call("c1")
+            assert record is not None
+            tenants.append(record.tenant)
+        assert tenants == ["", "other", "acme", "acme"]
+        assert [call.tenant for call in await registry.calls()] == ["acme"]
+
     @pytest.mark.parametrize("stale_epoch", [1, 2])
     async def test_a_superseded_renewal_leaves_the_record(self, registry: Registry, stale_epoch: int) -> None:
         await publish(registry, worker("w1"))

@@ -20,6 +20,7 @@ import dispatcher.api.admin
 from common.net.json_depth import MAX_LEVELS
 from common.net.tokens import Token
 from common.observe import admin, metrics
+from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.pins import Pin
 from common.store.registry import Registry
@@ -55,10 +56,11 @@ class Client:
 class _Calls:
     """A dispatcher without calls."""
 
-    def __init__(self, registry: Registry, client: Client, records: RecordTaker) -> None:
+    def __init__(self, registry: Registry, client: Client, records: RecordTaker, tenants: Tenants) -> None:
         self.registry = registry
         self.record_taker = records
         self.recordings = None
+        self.tenants = tenants
         self._client = client
 
     @property
@@ -82,11 +84,12 @@ async def answering(
     token: Token | None = None,
     *,
     records: RecordTaker = NO_RECORDS,
+    tenants: Tenants = NO_TENANTS,
 ) -> AsyncIterator[Client]:
     """Serve the admin port on this socket; `client.ready` is the dispatcher's readiness."""
     async with aiohttp.ClientSession(connector=connector) as session:
         client = Client(session, url)
-        runner = await admin.serve(application(_Calls(registry, client, records), token), sock)
+        runner = await admin.serve(application(_Calls(registry, client, records, tenants), token), sock)
         try:
             yield client
         finally:
@@ -150,11 +153,11 @@ class TestProbes:
         assert await client.get("/readyz") == (status, f"{without}one problem\nanother problem\n")
 
     async def test_metrics_are_exposed(self, client: Client) -> None:
-        metrics.dispatcher()
+        metrics.dispatcher().expect_tenants("")
         async with aiohttp.ClientSession() as session, session.get(f"{client.url}/metrics") as response:
             assert response.headers["Content-Type"] == metrics.CONTENT_TYPE
             text = await response.text()
-        assert 'avr_sts_calls_total{outcome="completed",reason="caller_hung_up"}' in text
+        assert 'avr_sts_calls_total{outcome="completed",reason="caller_hung_up",tenant=""}' in text
 
     async def test_other_paths_are_unknown(self, client: Client) -> None:
         for path in ("/index.html", "/call", "/calls/", "//calls", "/calls/x", "/metrics/x"):
@@ -188,6 +191,7 @@ class TestCalls:
         seconds = shown.pop("seconds")
         assert shown == {
             "uuid": "call-1",
+            "tenant": None,
             "worker": "w-1",
             "dispatcher": "d-1",
             "state": "connecting",
@@ -233,6 +237,41 @@ class TestCalls:
         async with client.session.get(str(url)) as response:
             assert [call["uuid"] for call in await response.json()] == ["call-1000"]
             assert "Link" not in response.headers
+
+    async def test_calls_have_their_tenant_and_are_listed_by_it(self, registry: Registry) -> None:
+        def lease(uuid: str, tenant: str, **metadata: str) -> CallLease:
+            return CallLease(uuid, "w-9", 1, "live", int(uuid), 1, metadata, tenant)
+
+        leases = [
+            lease("1", "umbrella", to="acme"),
+            lease("2", "acme", to="600"),
+            # Of a dispatcher of an earlier release.
+            lease("3", "", to="acme"),
+            lease("4", ""),
+            lease("5", "+4930123456"),
+            lease("6", "acme"),
+        ]
+        await registry.renew("d-1", leases, lease_seconds=LONG_SECONDS)
+        sock = socket.create_server(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        async with answering(registry, sock, url, tenants=Tenants("to", ["acme"])) as client:
+            tenants = [call["tenant"] for call in await client.json("/calls")]
+            assert tenants == ["umbrella", "acme", "acme", "other", "other", "acme"]
+            seen: list[str] = []
+            path: str | None = "/calls?tenant=acme&limit=2"
+            while path is not None:
+                async with client.session.get(url + path) as response:
+                    seen += [call["uuid"] for call in await response.json()]
+                    link = response.links.get("next")
+                path = link["url"].path_qs if link is not None else None  # type: ignore[union-attr]
+            assert seen == ["2", "3", "6"]
+            assert await client.json("/calls?tenant=initech") == []
+
+    async def test_without_the_setting_no_call_has_a_tenant(self, client: Client, registry: Registry) -> None:
+        lease = CallLease("1", "w-9", 1, "live", 1, 1, {"to": "acme"}, "acme")
+        await registry.renew("d-1", [lease], lease_seconds=LONG_SECONDS)
+        assert [call["tenant"] for call in await client.json("/calls")] == [None]
+        assert await client.json("/calls?tenant=acme") == []
 
     @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=WzEsMl0="])
     async def test_wrong_page_is_refused(self, client: Client, query: str) -> None:

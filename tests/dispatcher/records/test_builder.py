@@ -25,11 +25,16 @@ def test_a_record_says_what_happened() -> None:
     made = record(busy())
     assert (made.id, made.uuid, made.trace_id, made.release) == ("record-1", "call-1", "trace-1", RELEASE)
     assert made.metadata == {"from": "+390612345", "to": "600"}
+    assert made.tenant == "acme"
     assert (made.seconds, made.ending, made.hung_up_by) == (12.346, "completed", "caller")
     assert (made.turns, made.interruptions, made.keys, made.moves, made.recoveries) == (1, 1, 2, 1, 1)
     assert made.tools == (ToolUse("weather", 0.2, "completed"),)
     assert made.said == (Said("agent", "Hello.", 1.0), Said("user", "Hi.", 2.346))
     assert (made.model, made.voice) == ("gpt-realtime-2", "marin")
+
+
+def test_without_tenants_a_record_has_none() -> None:
+    assert record(CallFacts("r")).tenant is None
 
 
 def test_sessions_add_up() -> None:

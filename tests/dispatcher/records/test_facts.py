@@ -27,6 +27,7 @@ def busy(record_id: str = "record-1", *, with_text: bool = True) -> CallFacts:
     )
     facts.recording = (Segment("host-a", "one.wav", 0.0, 3.5),)
     facts.trace_id, facts.traceparent = "trace-1", "parent-1"
+    facts.belongs_to("acme")
     return facts
 
 
@@ -47,6 +48,30 @@ def test_text_is_kept_only_where_it_is_wanted() -> None:
     facts = busy(with_text=False)
     assert (facts.said, facts.counts.turns) == ([], 1)
     assert b"Hi." not in orjson.dumps(facts.as_json())
+
+
+def test_an_earlier_tenant_is_the_calls() -> None:
+    facts = CallFacts("r")
+    facts.belongs_to("other")
+    facts.add_earlier(busy())
+    assert facts.tenant == "acme"
+    facts.add_earlier(CallFacts("of an earlier release"))
+    assert facts.tenant == "acme"
+
+
+def test_a_tenant_is_written_once() -> None:
+    facts = CallFacts("r")
+    facts.is_changed = False
+    facts.belongs_to("")
+    assert not facts.is_changed
+    facts.belongs_to("acme")
+    assert facts.is_changed
+
+
+def test_facts_of_an_earlier_release_have_no_tenant() -> None:
+    written = busy().as_json()
+    del written["tenant"]
+    assert CallFacts.from_json(written, with_text=False).tenant == ""
 
 
 @pytest.mark.parametrize("with_text", [True, False])

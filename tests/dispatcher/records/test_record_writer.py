@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
+from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.call.actions import Measurement, Metric
 from dispatcher.records.call_record import CallRecord
@@ -39,7 +40,7 @@ class Keeper:
 class Writer:
     """The writer of one dispatcher, whose clock stands still until a test moves it."""
 
-    def __init__(self, registry: Registry, *, with_text: bool = False) -> None:
+    def __init__(self, registry: Registry, *, with_text: bool = False, tenants: Tenants = NO_TENANTS) -> None:
         self.now = 1000.0
         self.keeper = Keeper()
         self.kept = KeptSpans()
@@ -52,6 +53,7 @@ class Writer:
             grace_seconds=GRACE_SECONDS,
             tracer=self.kept,
             lost=self.lost.append,
+            tenants=tenants,
         )
 
     def call(self, uuid: str, *, keys: int = 0, began_before_seconds: float = 5) -> RecordedCall:
@@ -175,10 +177,11 @@ class TestDrafts:
 
 
 class TestLostCalls:
-    async def lose(self, registry: Registry, uuid: str = "call-1") -> RecordedCall:
+    async def lose(self, registry: Registry, uuid: str = "call-1", tenant: str = "") -> RecordedCall:
         """Leave a call behind whose dispatcher has died."""
         writer = Writer(registry)
         call = writer.call(uuid, keys=2)
+        call.facts.belongs_to(tenant)
         await pin(registry, uuid)
         await writer.writer.keep_drafts([call])
         await registry.unpin(uuid, epoch=1)
@@ -197,6 +200,26 @@ class TestLostCalls:
         await writer.writer.keep_drafts([])
         assert await registry.draft("call-1") is None
         assert await registry.claim(f"{RECORD_CLAIM}call-1", seconds=60), "nothing of it is left in Redis"
+
+    @pytest.mark.parametrize(
+        ("tenant", "tenants", "recorded"),
+        [
+            ("umbrella", Tenants("from", ["acme=100"]), "umbrella"),
+            # The dispatcher that died was of an earlier release.
+            ("", Tenants("from", ["acme=100"]), "acme"),
+            ("", Tenants("from"), "other"),
+            ("+4930123456", Tenants("from", ["acme=100"]), "other"),
+            ("umbrella", NO_TENANTS, None),
+        ],
+    )
+    async def test_the_record_of_a_lost_call_has_its_tenant(
+        self, registry: Registry, tenant: str, tenants: Tenants, recorded: str | None
+    ) -> None:
+        await self.lose(registry, tenant=tenant)
+        writer = Writer(registry, tenants=tenants)
+        await writer.look()
+        (record,) = await writer.look(after_seconds=GRACE_SECONDS)
+        assert record.tenant == recorded
 
     async def test_span_of_the_lost_call_ends_its_trace(self, registry: Registry) -> None:
         first = Writer(registry)

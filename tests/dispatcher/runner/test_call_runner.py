@@ -27,6 +27,7 @@ from tests.helpers import eventually
 from tests.redis_process import RedisProcess
 
 FRAME = bytes(range(160)) * 2
+HUNG_UP = 'avr_sts_calls_total{outcome="completed",reason="caller_hung_up",tenant=""}'
 
 
 @pytest.fixture
@@ -58,8 +59,8 @@ def dead_address() -> str:
 class TestACall:
     async def test_it_is_pinned_carried_and_leaves_nothing(self, rig: Rig) -> None:
         worker = await rig.worker()
-        completed = counted('avr_sts_calls_total{outcome="completed",reason="caller_hung_up"}')
-        measured = counted("avr_sts_call_duration_seconds_count")
+        completed = counted(HUNG_UP)
+        measured = counted('avr_sts_call_duration_seconds_count{tenant=""}')
         core = await rig.call("call-1", "path?from=100&to=%2B39")
         await eventually(lambda: rig.state("call-1") == "live")
         ((channel, opening),) = worker.opens()
@@ -79,8 +80,8 @@ class TestACall:
         await core.hang_up()
         await rig.nothing_is_left()
         assert far.controls(wire.Close) == [(channel, wire.Close("the caller's connection closed with 1000"))]
-        assert counted('avr_sts_calls_total{outcome="completed",reason="caller_hung_up"}') == completed + 1
-        assert counted("avr_sts_call_duration_seconds_count") == measured + 1
+        assert counted(HUNG_UP) == completed + 1
+        assert counted('avr_sts_call_duration_seconds_count{tenant=""}') == measured + 1
 
     async def test_the_worker_ends_it(self, rig: Rig) -> None:
         worker = await rig.worker()
@@ -436,15 +437,15 @@ class TestWorkersThatDoNotTakeIt:
     async def test_all_are_full(self, rig: Rig) -> None:
         await rig.worker(capacity=1)
         first = await rig.live("first")
-        rejected = counted('avr_sts_calls_total{outcome="rejected",reason="no_capacity"}')
-        measured = counted("avr_sts_call_duration_seconds_count")
+        rejected = counted('avr_sts_calls_total{outcome="rejected",reason="no_capacity",tenant=""}')
+        measured = counted('avr_sts_call_duration_seconds_count{tenant=""}')
         core = await rig.call("second")
         code, said = await core.end()
         assert code == 1013
         assert said is not None
         assert "no capacity" in said
-        assert counted('avr_sts_calls_total{outcome="rejected",reason="no_capacity"}') == rejected + 1
-        assert counted("avr_sts_call_duration_seconds_count") == measured
+        assert counted('avr_sts_calls_total{outcome="rejected",reason="no_capacity",tenant=""}') == rejected + 1
+        assert counted('avr_sts_call_duration_seconds_count{tenant=""}') == measured
         assert rig.state("first") == "live"
         await first.hang_up()
         await rig.nothing_is_left()

@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from common.link import wire
-from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
+from common.settings.tenants import Tenants
+from tests.dispatcher.rig import PATIENCE_SECONDS, Rig, counted
 from tests.dispatcher.scripted_worker import attach_or_take, refuse
 from tests.helpers import eventually
 
@@ -90,6 +91,35 @@ class TestSecondDispatcher:
                     await second.nothing_is_left()
         (record,) = records(lines)
         assert (record["keys"], record["ending"]) == (2, "completed")
+
+    async def test_it_goes_on_with_the_tenant(self, redis_url: str) -> None:
+        """The worker told the tenant to the first dispatcher; the second one has it from Redis."""
+        tenants = Tenants("to", ["acme"])
+        ended = 'avr_sts_calls_total{outcome="completed",reason="caller_hung_up",tenant="umbrella"}'
+        measured = 'avr_sts_call_duration_seconds_count{tenant="umbrella"}'
+        before = [counted(ended), counted(measured)]
+        with capture_logs() as lines:
+            async with Rig(redis_url, "d-1", reconnect_seconds=60, tenants=tenants) as first:
+                worker = await first.worker(answer=attach_or_take)
+                await first.live()
+                (await worker.only_link()).send(wire.Profile({"model": "m"}, {}, "umbrella"), 1)
+
+                async def draft_has_the_tenant() -> bool:
+                    return '"tenant":"umbrella"' in (await first.registry.draft("call") or "")
+
+                await eventually(draft_has_the_tenant, PATIENCE_SECONDS)
+                async with Rig(redis_url, "d-2", reconnect_seconds=60, tenants=tenants) as second:
+                    back = await second.live()
+                    await eventually(lambda: first.state() is None, PATIENCE_SECONDS)
+                    held = second.dispatcher._by_uuid["call"].call.identity
+                    await eventually(lambda: held.tenant == "umbrella", PATIENCE_SECONDS)
+                    await back.hang_up()
+                    await second.nothing_is_left()
+        (record,) = records(lines)
+        assert record["tenant"] == "umbrella"
+        ends = [line for line in lines if line["event"] == "call ended" and line["ending"] == "completed"]
+        assert [line["tenant"] for line in ends] == ["umbrella"]
+        assert [counted(ended), counted(measured)] == [before[0] + 1, before[1] + 1]
 
 
 class TestDraft:
