@@ -5,6 +5,7 @@ No query needs a label that only some installations have. Without the label `nam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,14 +102,19 @@ class Formulas:
         # A connection that AVR Core's protocol does not allow is rejected, too, and is no caller.
         return self.increase("calls_total", match=('reason=~"no_capacity|no_worker"', 'outcome="rejected"'))
 
-    def failed_by_us(self, *labels: str) -> str:
+    def failed_by_us(self) -> str:
         """Return the calls that ended by a fault of the service, over the window."""
-        return self.increase("calls_total", *labels, match=(_one_of("reason", OUR_REASONS),))
+        return self._failed_by_us(self.increase)
 
     def failed_by_us_rate(self) -> str:
         """Return the rate of calls that ended by a fault of the service; 0 if others ended."""
-        failed = self.rate("calls_total", match=(_one_of("reason", OUR_REASONS),))
-        return f"{failed} or 0 * {self.rate('calls_total')}"
+        return f"{self._failed_by_us(self.rate)} or 0 * {self.rate('calls_total')}"
+
+    def _failed_by_us(self, measured: Callable[..., str]) -> str:
+        """Leave out calls that brought a key which the API refused: each ends with one such error."""
+        failed = measured("calls_total", match=(_one_of("reason", OUR_REASONS),))
+        refused = measured("upstream_errors_total", match=(_one_of("code", OPERATOR_CODES), OF_A_CALL))
+        return f"clamp_min({failed} - ({refused} or 0 * {failed}), 0)"
 
     def callers_lost(self) -> str:
         """Return the share of calls that AVR Core or the network broke off, by reason; empty if none ended."""
@@ -119,11 +125,19 @@ class Formulas:
         """Return calls under way, as a share of the workers' capacity."""
         return f"{self.total('calls_active')} / {self.total('calls_capacity')}"
 
-    def failed_share(self, *labels: str) -> str:
+    def failed_share(self) -> str:
         """Return the share of calls that ended by a fault of the service; empty if none ended."""
-        failed = self.failed_by_us(*labels)
-        calls = self.increase("calls_total", *labels)
-        return f"({failed} or 0 * {calls}) / ({calls} > 0)"
+        calls = self.increase("calls_total")
+        return f"({self.failed_by_us()} or 0 * {calls}) / ({calls} > 0)"
+
+    def tenants_failed(self) -> str:
+        """Return the calls that ended by a fault, of the service or of the tenant's own key, by tenant."""
+        return self.increase("calls_total", "tenant", match=(_one_of("reason", OUR_REASONS),))
+
+    def tenants_failed_share(self) -> str:
+        """Return the share of a tenant's calls that ended by a fault; empty if none ended."""
+        calls = self.increase("calls_total", "tenant")
+        return f"({self.tenants_failed()} or 0 * {calls}) / ({calls} > 0)"
 
     def failed(self, *labels: str) -> str:
         """Return the calls that failed or were turned away, over the window."""

@@ -16,6 +16,11 @@ ALERTS: Final = (
                 When(over("15m").tool_failed("tool"), f">= {limit('toolFailed')}"),
                 When(over("15m").increase("tool_calls_total", "tool", match=('outcome!="completed"',)), "> 3"),
             ),
+            # A tool that is seldom called.
+            (
+                When(over("6h").tool_failed("tool"), "> 0.95"),
+                When(over("6h").increase("tool_calls_total", "tool", match=('outcome!="completed"',)), "> 2.5"),
+            ),
         ),
         "{{ $value | humanizePercentage }} of the calls of tool {{ $labels.tool }} fail",
         "Callers hear that the agent cannot do what they ask for.",

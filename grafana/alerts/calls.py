@@ -46,6 +46,10 @@ def _all_fail(window: str) -> Case:
     )
 
 
+_NO_CALL: Final = f"{over('1h').increase('calls_total')} < 0.5"
+_REFUSED_ALONE: Final = f"{over('1h').connections_refused()} > 2.5 and on ({', '.join(BY)}) ({_NO_CALL})"
+"""Connections that are refused while no call comes through: of a site with few calls, these may be all calls."""
+
 ALERTS: Final = (
     Alert(
         "AvrStsNoDispatcher",
@@ -116,10 +120,13 @@ ALERTS: Final = (
         "AvrStsConnectionsRefused",
         "warning",
         "10m",
-        ((When(over("10m").connections_refused(), f">= {limit('connectionsRefused')}"),),),
+        (
+            (When(over("10m").connections_refused(), f">= {limit('connectionsRefused')}"),),
+            (When(_REFUSED_ALONE, "", over("1h").connections_refused()),),
+        ),
         '{{ $value | printf "%.0f" }} connections were refused ({{ $labels.reason }})',
         "Callers hear nothing if the refused peer is AVR Core; no other figure counts their calls.",
-        "Look which peer is refused. For reason token: compare STS_TOKEN with the token in AVR Core's STS_URL.",
+        "Look which peer is refused. For reason token, compare STS_TOKEN with the token in AVR Core's STS_URL.",
         on=(*BY, "reason"),
     ),
     Alert(

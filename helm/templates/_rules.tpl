@@ -49,8 +49,8 @@ and the names of thresholds. They are replaced in the parsed rules, because a va
 {{- /* A text with values in the place of placeholders. Takes a list of the text and the values by name. */ -}}
 {{- define "avr-sts.filled" -}}
 {{- $text := index . 0 -}}
-{{- range $name, $value := index . 1 -}}
-{{- $text = replace (printf "@%s@" $name) (toString $value) $text -}}
+{{- range $placeholder := regexFindAll "@\\w+@" $text -1 | uniq -}}
+{{- $text = replace $placeholder (get (index $ 1) (trimAll "@" $placeholder) | toString) $text -}}
 {{- end -}}
 {{- $text -}}
 {{- end -}}

@@ -151,8 +151,9 @@ def test_kubectl_is_asked_for_what_the_chart_makes() -> None:
     components = {each["metadata"]["labels"]["app.kubernetes.io/component"] for each in render().objects}
     named = 0
     for words in _calls("kubectl"):
-        assert words[0] == "--namespace"
-        assert words[2] in VERBS, words
+        verb = words[2] if words[0] == "--namespace" else words[0]
+        assert verb in VERBS, words
+        assert "--namespace" in words or "--all-namespaces" in words, words
         for found in re.finditer(r"(deployment)[/ ](\$APP-\w+)", " ".join(words)):
             assert (found[1], found[2]) in objects, words
             named += 1

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tests.grafana import promql
-from tests.grafana.rule_cases import AlertCase, RecordingCase
+from tests.grafana.cases.case import AlertCase, RecordingCase
 
 Rule = dict[str, Any]
 

@@ -157,6 +157,16 @@ def _render(values: str, chart: Path, name: str, options: str) -> Release:
     return Release(tuple(each for each in documents if each), notes)
 
 
+def load(text: str) -> Object:
+    """Return a document.
+
+    Raises:
+        yaml.constructor.ConstructorError: a key is there twice.
+    """
+    (document,) = yaml.load_all(text, _Loader)
+    return cast("Object", document)
+
+
 def copy_of_chart(folder: Path, **chart_yaml: str) -> Path:
     """Copy the chart to `folder`, with other fields in its Chart.yaml."""
     copied = folder / "helm"

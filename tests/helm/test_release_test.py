@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -39,6 +42,24 @@ def test_pod_connects_to_the_service_of_calls() -> None:
     (connect,) = pod(release)["spec"]["containers"]
     assert connect["command"][0] == "python"
     assert connect["args"] == ["demo-avr-sts-openai-dispatcher.telephony.svc", "80"]
+
+
+def connects(port: int) -> bool:
+    """Return whether the pod's own command succeeds, at a port of this machine."""
+    (container,) = pod(render())["spec"]["containers"]
+    command = [sys.executable, *container["command"][1:], "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_command_of_the_pod_tells_whether_something_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        assert connects(port)
+    assert not connects(port)
+
+
+def test_notes_name_the_test() -> None:
+    assert "helm test demo --namespace telephony\n" in render().notes
 
 
 def test_no_service_and_no_policy_selects_the_pod() -> None:

@@ -16,7 +16,8 @@ from grafana import alerting
 from grafana.rule import PLACEHOLDER, RELEASE, RUNBOOK_URL
 from grafana.thresholds import ALERTING
 from tests.grafana.case_check import check_cases
-from tests.grafana.rule_cases import ALERT_CASES, RECORDING_CASES, AlertCase, RecordingCase
+from tests.grafana.cases.case import AlertCase, RecordingCase
+from tests.grafana.rule_cases import ALERT_CASES, RECORDING_CASES
 from tests.helm.matrix import Values
 from tests.helm.release import CHART, NAME, NAMESPACE, merged, render
 from tests.helpers import needed_program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from tests.helm.matrix import MATRIX, Values
-from tests.helm.release import CHART, merged, render, rendered_text, schema, walk
+from tests.helm.release import CHART, load, merged, render, rendered_text, schema, walk
 
 DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
 
@@ -110,6 +111,15 @@ def test_a_refusal_does_not_show_the_password() -> None:
     with pytest.raises(helm_python.HelmRenderError) as refused:
         render({"redis": {"url": "redis://:hunter2@redis/0"}})
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [CHART / "Chart.yaml", CHART / "values.yaml", *(CHART / "examples").glob("*.yaml")],
+    ids=lambda file: file.name,
+)
+def test_files_of_the_chart_have_no_key_twice(file: Path) -> None:
+    assert load(file.read_text("utf-8"))
 
 
 def test_schema_refuses_unknown_names_in_every_object() -> None:
