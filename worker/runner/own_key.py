@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 
 from common.observe.metrics import KeyOwner, WorkerMetrics
 from common.observe.upstream_codes import OPERATOR_CODES
@@ -25,8 +26,15 @@ class OwnKey:
     def __init__(self, metrics: WorkerMetrics) -> None:
         """Make the state of a key that was not used yet."""
         self.problem = ""
+        self._key: SecretStr | None = None
         self._metrics = metrics
         metrics.upstream_refused.set(0)
+
+    def use(self, key: SecretStr) -> None:
+        """Take OPENAI_API_KEY; nothing is known of a replaced one until its first attempt."""
+        if key != self._key:
+            self._key, self.problem = key, ""
+            self._metrics.upstream_refused.set(0)
 
     def refused(self, code: str) -> None:
         """Note that the API refused the key."""

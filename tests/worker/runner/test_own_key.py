@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from common.observe import metrics
@@ -78,6 +79,16 @@ def test_an_error_beside_the_answer_is_no_refusal() -> None:
     key.failed("server_error")
     assert own_key.problem == ""
     assert counted("upstream_errors", code="model_not_found", key="ours") == before + 1
+
+
+def test_another_key_is_not_refused_yet() -> None:
+    own_key = OwnKey(metrics.worker())
+    own_key.use(SecretStr("sk-first"))
+    own_key.refused("http_401")
+    own_key.use(SecretStr("sk-first"))
+    assert own_key.problem == "http_401", "other secrets were replaced"
+    own_key.use(SecretStr("sk-second"))
+    assert (own_key.problem, gauge("upstream_refused")) == ("", 0)
 
 
 def test_a_problem_that_lasts_is_one_log_line() -> None:
