@@ -229,8 +229,8 @@ CONVERSATION: Final = Dashboard(
                 ),
                 lines(
                     "Left of the Realtime API's limits",
-                    "Requests and tokens that OpenAI still allows now: the least that any worker was told.",
-                    "short",
+                    "Share of the requests and tokens that OpenAI still allows now: the least that any worker was told.",
+                    "percentunit",
                     Query(NOW.grouped("min", NOW.series("upstream_rate_limit_remaining"), "limit"), "{{limit}}"),
                 ),
                 lines(

@@ -90,7 +90,13 @@ class SessionKey:
         if self.owner is KeyOwner.OURS:
             self._own.accepted()
 
-    def remaining(self, limit: str, share: float) -> None:
-        """Note the remaining part of a rate limit; those of callers' keys are no figure of this service."""
-        if self.owner is KeyOwner.OURS:
-            self._metrics.rate_limit(limit, share)
+    def remaining(self, limit: str, number: float, whole: float) -> None:
+        """Note what is left of a rate limit; those of callers' keys are no figure of this service.
+
+        Args:
+            limit: its name.
+            number: of requests or tokens that are left.
+            whole: number of them in all; 0: it is not known.
+        """
+        if self.owner is KeyOwner.OURS and (whole or not number):
+            self._metrics.rate_limit(limit, min(1.0, number / whole) if whole else 0.0)
