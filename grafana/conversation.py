@@ -282,9 +282,8 @@ CONVERSATION: Final = Dashboard(
                 ),
                 lines(
                     "Left of the Realtime API's limits",
-                    "Share of the requests and tokens that OpenAI still allows now: the least that a worker"
-                    " with calls"
-                    " was told, with the key of the settings.",
+                    "Share of the requests and tokens that OpenAI still allows now: the least that a worker with"
+                    " calls was told, with the key of the settings.",
                     "percentunit",
                     Query(NOW.rate_limit_remaining(), "{{limit}}"),
                     limits=thresholds.RATE_LIMIT_REMAINING,

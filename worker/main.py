@@ -83,6 +83,8 @@ async def run(settings: Settings, process: Process) -> int:
     )
     prices = Prices.load(settings.prices_file)
     resources = Resources(process.secrets, measured, prices, tools, http, tracer=tracer)
+    resources.own_key.use(settings.openai_api_key)
+    process.reloaded.append(lambda: resources.own_key.use(resources.settings.openai_api_key))
     process.reloaded.append(lambda: registry.use_account(resources.settings.redis_address))
     tls = Tls(settings.cluster_tls, TlsFiles.of_worker) if settings.cluster_tls else None
     worker = Worker(record, registry, resources, tls=tls)

@@ -272,7 +272,7 @@ async def test_broken_events_are_counted(locked_redis: RealRedis, tmp_path: Path
         line.session.turn()
         line.session.reply(900)
         await line.hears(GREETING_HZ, 900)
-        assert await service.metric('avr_sts_upstream_errors_total{code="bad_event",key="ours"}') == len(BROKEN)
+        assert await service.metric('avr_sts_upstream_errors_total{code="bad_event",key="call"}') == len(BROKEN)
 
 
 # Responses that overlap
@@ -374,4 +374,4 @@ async def test_failed_list_of_mcp_tools_is_logged(service: ScriptedService) -> N
     line.session.reply(900)
     await line.hears(GREETING_HZ, 900)
     await eventually(lambda: service.worker_lines(line, "MCP"))
-    assert await service.metric('avr_sts_upstream_errors_total{code="mcp_list_tools_failed",key="ours"}') == 1
+    assert await service.metric('avr_sts_upstream_errors_total{code="mcp_list_tools_failed",key="call"}') == 1

@@ -36,6 +36,7 @@ FIELDS: Final[dict[str, str | None]] = {
     "Order.end_reason": None,
     "Remember.deleted": "forgotten",
     "Reply.truncated": "cut",
+    "Report.of": None,
 }
 """Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 
 from common.observe.metrics import KeyOwner, WorkerMetrics
 from common.observe.upstream_codes import OPERATOR_CODES
@@ -25,8 +26,15 @@ class OwnKey:
     def __init__(self, metrics: WorkerMetrics) -> None:
         """Make the state of a key that was not used yet."""
         self.problem = ""
+        self._key: SecretStr | None = None
         self._metrics = metrics
         metrics.upstream_refused.set(0)
+
+    def use(self, key: SecretStr) -> None:
+        """Take OPENAI_API_KEY; nothing is known of a replaced one until its first attempt."""
+        if key != self._key:
+            self._key, self.problem = key, ""
+            self._metrics.upstream_refused.set(0)
 
     def refused(self, code: str) -> None:
         """Note that the API refused the key."""
@@ -82,7 +90,13 @@ class SessionKey:
         if self.owner is KeyOwner.OURS:
             self._own.accepted()
 
-    def remaining(self, limit: str, share: float) -> None:
-        """Note the remaining part of a rate limit; those of callers' keys are no figure of this service."""
-        if self.owner is KeyOwner.OURS:
-            self._metrics.rate_limit(limit, share)
+    def remaining(self, limit: str, number: float, whole: float) -> None:
+        """Note what is left of a rate limit; those of callers' keys are no figure of this service.
+
+        Args:
+            limit: its name.
+            number: of requests or tokens that are left.
+            whole: number of them in all; 0: it is not known.
+        """
+        if self.owner is KeyOwner.OURS and (whole or not number):
+            self._metrics.rate_limit(limit, min(1.0, number / whole) if whole else 0.0)

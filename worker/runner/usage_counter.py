@@ -42,7 +42,7 @@ class UsageCounter:
             case Metric.SIDE_ERROR:
                 self._key.error(measurement.label)
             case Metric.RATE_LIMIT_REMAINING:
-                self._key.remaining(measurement.label, measurement.value)
+                self._key.remaining(measurement.label, measurement.value, measurement.of)
             case Metric.ANSWER_RETRIED:
                 self._figures.retried()
             case Metric.ANSWER_GIVEN_UP:

@@ -103,11 +103,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Count or measure something."""
+    """Count or measure something.
+
+    Attributes:
+        of: the whole of which the value is a part; 0: it is none, or the whole is not known.
+    """
 
     seen: Metric
     value: float = 1.0
     label: str = ""
+    of: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from common.observe.metrics import RATE_LIMITS
 from worker.realtime.api_values import MAX_ID_CHARS, checked_id
 from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import ErrorEvent
-from worker.session.actions import Metric, Transcribed
+from worker.session.actions import Measurement, Metric, Transcribed
 from worker.session.memory.conversation import TRANSCRIPT_WAIT_SECONDS, Item, Role
 from worker.session.parts import SessionParts
 
@@ -87,7 +87,9 @@ class ItemEvents:
             remaining = parts.number(limit["remaining"], MAX_LIMIT)
             if remaining is None:
                 continue
-            parts.out.report(Metric.RATE_LIMIT_REMAINING, remaining, limit["name"])
+            whole = 0.0 if limit.get("limit") is None else parts.number(limit["limit"], MAX_LIMIT) or 0.0
+            measured = Measurement(Metric.RATE_LIMIT_REMAINING, remaining, limit["name"], whole)
+            parts.out.actions.append(measured)
             if remaining == 0:
                 reset_seconds = parts.number(limit.get("reset_seconds", 0.0), MAX_LIMIT)
                 if reset_seconds is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from common.observe import metrics
@@ -65,7 +67,7 @@ def test_a_calls_own_key_says_nothing_of_the_workers() -> None:
     own_key.refused("insufficient_quota")
     key.answered()
     key.failed("http_401")
-    key.remaining("tokens", 1.0)
+    key.remaining("tokens", 100, 100)
     assert own_key.problem == "insufficient_quota"
     assert gauge('upstream_rate_limit_remaining{limit="tokens"}') == 0.25
 
@@ -78,6 +80,25 @@ def test_an_error_beside_the_answer_is_no_refusal() -> None:
     key.failed("server_error")
     assert own_key.problem == ""
     assert counted("upstream_errors", code="model_not_found", key="ours") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("number", "whole", "share"), [(10_000, 40_000, 0.25), (12, 10, 1.0), (0, 10, 0.0), (0, 0, 0.0), (5, 0, 0.75)]
+)
+def test_the_rest_of_a_rate_limit_is_a_share_of_it(number: float, whole: float, share: float) -> None:
+    metrics.worker().rate_limit("requests", 0.75)  # stays where the whole is not known
+    SessionKey(OwnKey(metrics.worker()), metrics.worker()).remaining("requests", number, whole)
+    assert gauge('upstream_rate_limit_remaining{limit="requests"}') == share
+
+
+def test_another_key_is_not_refused_yet() -> None:
+    own_key = OwnKey(metrics.worker())
+    own_key.use(SecretStr("sk-first"))
+    own_key.refused("http_401")
+    own_key.use(SecretStr("sk-first"))
+    assert own_key.problem == "http_401", "other secrets were replaced"
+    own_key.use(SecretStr("sk-second"))
+    assert (own_key.problem, gauge("upstream_refused")) == ("", 0)
 
 
 def test_a_problem_that_lasts_is_one_log_line() -> None:

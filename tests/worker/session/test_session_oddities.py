@@ -479,11 +479,16 @@ def test_a_rate_limit_that_cannot_be_true_is_passed_over(number: Any) -> None:
     requests = {"name": "requests", "limit": 10, "remaining": 3, "reset_seconds": 0.5}
     tokens = {"name": "tokens", "limit": 10, "remaining": 0, "reset_seconds": number}
     odd = {"name": "tokens", "limit": 10, "remaining": number, "reset_seconds": 1.0}
-    event = {"type": "rate_limits.updated", "event_id": "e", "rate_limits": [odd, tokens, "odd", requests]}
+    whole = {"name": "requests", "limit": number, "remaining": 3, "reset_seconds": 0.5}
+    event = {"type": "rate_limits.updated", "event_id": "e", "rate_limits": [odd, tokens, "odd", requests, whole]}
     did = driver.event(event)
     shown = [one for one in only(did, Measurement) if one.seen is Metric.RATE_LIMIT_REMAINING]
-    assert [(one.label, one.value) for one in shown] == [("tokens", 0.0), ("requests", 3.0)]
-    assert did.count(BAD_EVENT) == 3
+    assert [(one.label, one.value, one.of) for one in shown] == [
+        ("tokens", 0.0, 10.0),
+        ("requests", 3.0, 10.0),
+        ("requests", 3.0, 0.0),
+    ]
+    assert did.count(BAD_EVENT) == 4
     assert driver.session.parts.limits.held_until_seconds == float("-inf")
 
 
