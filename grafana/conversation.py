@@ -131,6 +131,14 @@ CONVERSATION: Final = Dashboard(
                     "percentunit",
                     Query(NOW.caller_audio_gaps(), "missing"),
                     limits=thresholds.CALLER_AUDIO_GAPS,
+                    span=6,
+                ),
+                lines(
+                    "Number of gaps",
+                    "In a minute of a call. Many short ones: a busy network. A few long ones: a stall.",
+                    "short",
+                    Query(f"60 * {NOW.per_call_second('caller_audio_gaps_total')}", "gaps"),
+                    span=6,
                 ),
                 lines(
                     "Jitter",
@@ -138,6 +146,7 @@ CONVERSATION: Final = Dashboard(
                     "s",
                     *_quantiles("caller_audio_jitter_seconds"),
                     limits=thresholds.CALLER_AUDIO_JITTER_SECONDS,
+                    span=6,
                 ),
                 lines(
                     "Level of callers' speech",
@@ -148,6 +157,7 @@ CONVERSATION: Final = Dashboard(
                     Query(NOW.quantile(0.5, "caller_audio_level_dbfs"), "p50"),
                     limits=thresholds.CALLER_AUDIO_LEVEL_DBFS,
                     negative=True,
+                    span=6,
                 ),
             ),
         ),

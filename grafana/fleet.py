@@ -236,7 +236,7 @@ FLEET: Final = Dashboard(
                     "Restarts of Redis",
                     "In half an hour, of the Redis that serve runs itself.",
                     "short",
-                    Query(_30M.increase("redis_restarts_total"), "restarts"),
+                    Query(_30M.redis_restarts(), "restarts"),
                     limits=thresholds.REDIS_RESTARTS,
                 ),
                 lines(

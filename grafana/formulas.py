@@ -204,6 +204,10 @@ class Formulas:
         """Return restarts of dispatchers over the window."""
         return self._restarts("dispatcher")
 
+    def redis_restarts(self) -> str:
+        """Return restarts of the Redis of `serve` over the window; 0 where Redis is another one."""
+        return f"{self.increase('redis_restarts_total')} or 0 * {self.redis()}"
+
     def _restarts(self, process: str) -> str:
         """Return restarts counted by `serve`, or by the cluster, whose restarted containers count from 0."""
         ticks = self.series("event_loop_lag_seconds_count", f'process="{process}"')

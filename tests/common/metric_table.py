@@ -67,18 +67,3 @@ PROCESS_METRICS = {
     "process_cpu_seconds": "counter",
 }
 """Metrics of each process with the library's names, without our prefix; with the labels `process` and `slot`."""
-
-WITHOUT_PANEL = {
-    "build_info",
-    "dispatcher_restarts",
-    "redis_restarts",
-    "worker_redis_up",
-    "call_duration_seconds",
-    "caller_audio_gaps",
-    "caller_audio_gap_seconds",
-    "caller_audio_jitter_seconds",
-    "caller_audio_level_dbfs",
-    "turn_part_seconds",
-    "upstream_refused",
-}
-"""Metrics that no dashboard shows yet."""

@@ -246,7 +246,11 @@ MATRIX: Final[dict[str, Values]] = {
                 ],
             },
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
-            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Calls"}},
+            "dashboards": {
+                "enabled": True,
+                "pageUrl": "https://calls.example.com/",
+                "annotations": {"grafana_folder": "Calls"},
+            },
         }
     },
     "fields of Kubernetes": {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana import elsewhere
 from tests.helm.matrix import MATRIX
 from tests.helm.release import Release, copy_of_chart, render
 
@@ -107,3 +108,16 @@ def test_chart_without_rules_has_no_empty_object(tmp_path: Path) -> None:
     for file in (chart / "files").glob("*/*"):
         file.unlink()
     assert render(EVERYTHING, chart=chart).of_kind("PrometheusRule") == []
+
+
+@pytest.mark.parametrize("given", ["", 'https://calls.example.com/?a="b"'])
+def test_dashboards_link_to_the_page_of_the_values(given: str) -> None:
+    values = {"monitoring": {"dashboards": {"enabled": True, "pageUrl": given}}}
+    maps = [
+        each["data"] for each in render(values).of_kind("ConfigMap") if "dashboard" in each["metadata"]["name"]
+    ]
+    assert len(maps) == 4
+    for data in maps:
+        (text,) = data.values()
+        (page,) = [link["url"] for link in json.loads(text)["links"] if link["title"] == "Live page"]
+        assert page == given or (page == elsewhere.PAGE and not given)
