@@ -229,7 +229,7 @@ CONVERSATION: Final = Dashboard(
                 ),
                 lines(
                     "Left of the Realtime API's limits",
-                    "Share of the requests and tokens that OpenAI still allows now: the least that any worker was told.",
+                    "Share of OpenAI's requests and tokens that is left now: the least that any worker was told.",
                     "percentunit",
                     Query(NOW.grouped("min", NOW.series("upstream_rate_limit_remaining"), "limit"), "{{limit}}"),
                 ),
