@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import yaml
 
+from grafana import generate
+
 PATIENCE_SECONDS = 30.0
 _LISTENING = re.compile(r'msg="Listening on" address=(\S+)')
 
@@ -75,3 +77,33 @@ class Prometheus:
         self._process.kill()
         self._process.wait()
         raise AssertionError(f"Prometheus is not ready:\n{self._log.read_text('utf-8')[-4000:]}")
+
+
+def configuration(directory: Path, targets: dict[str, int], labels: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Return a configuration with all rules, evaluated each second.
+
+    Args:
+        directory: for copies of the rules.
+        targets: admin port of each process, by its name.
+        labels: labels of each process, by its name.
+    """
+    files = []
+    for path, text in generate.files().items():
+        if path.suffix == ".yaml":
+            document = yaml.safe_load(text)
+            for group in document["groups"]:
+                group["interval"] = "1s"
+            files.append(directory / path.name)
+            files[-1].write_text(yaml.safe_dump(document), "utf-8")
+    return {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": list(map(str, files)),
+        "scrape_configs": [
+            {
+                "job_name": "avr-sts",
+                "static_configs": [
+                    {"targets": [f"127.0.0.1:{port}"], "labels": labels[name]} for name, port in targets.items()
+                ],
+            }
+        ],
+    }

@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from grafana import alerting, generate
+from grafana import alerting
 from grafana.dashboard import Dashboard
 from grafana.generate import DASHBOARDS
 from grafana.rule import Alert, Recording, When
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, ToolCall
-from tests.grafana.server import Prometheus
+from tests.grafana.server import Prometheus, configuration
 from tests.helpers import eventually
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster, ServiceProcess
 from tests.scenarios.tones import tone
@@ -105,7 +104,9 @@ async def _run(program: str, redis_url: str, directory: Path, servers: list[Prom
             for role, processes in (("dispatcher", cluster.dispatchers), ("worker", cluster.workers)):
                 for number, process in enumerate(processes):
                     targets[f"{role}-{number}"] = (await process.line(f"{role} listening"))["admin_port"]
-            server = await asyncio.to_thread(Prometheus, program, directory, _config(directory, targets))
+            labels = {name: {} if name == "serve" else {"namespace": NAMESPACE, "pod": name} for name in targets}
+            config = configuration(directory, targets, labels)
+            server = await asyncio.to_thread(Prometheus, program, directory, config)
             servers.append(server)
             await _seen(server, "count(up == 1) == 4")
             urls = [f"ws://127.0.0.1:{line['port']}/", await cluster.url()]
@@ -128,31 +129,6 @@ async def _serve(simulator: RealtimeSimulator, tools: Path) -> ServiceProcess:
     )
     await serve.line("serving")
     return serve
-
-
-def _config(directory: Path, targets: dict[str, int]) -> dict[str, Any]:
-    """Return the rules, evaluated as often as the run is scraped."""
-    files = []
-    for path in generate.files():
-        if path.suffix == ".yaml":
-            document = yaml.safe_load(path.read_text("utf-8"))
-            for group in document["groups"]:
-                group["interval"] = "1s"
-            files.append(directory / path.name)
-            files[-1].write_text(yaml.safe_dump(document), "utf-8")
-    labels = {name: {} if name == "serve" else {"namespace": NAMESPACE, "pod": name} for name in targets}
-    return {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": list(map(str, files)),
-        "scrape_configs": [
-            {
-                "job_name": "avr-sts",
-                "static_configs": [
-                    {"targets": [f"127.0.0.1:{port}"], "labels": labels[name]} for name, port in targets.items()
-                ],
-            }
-        ],
-    }
 
 
 async def _calls(
