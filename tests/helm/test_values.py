@@ -228,6 +228,7 @@ OTHER: dict[str, Any] = {
     "config": {"LOG_LEVEL": "debug"},
     "extraObjects": MATRIX["objects of their own"]["extraObjects"],
     "monitoring.serviceMonitor.interval": "31s",
+    "monitoring.dashboards.pageUrl": "https://calls.example.com/",
     "monitoring.prometheusRule.runbookUrlBase": "https://wiki.example.com",
     "monitoring.prometheusRule.alerts": {"AvrStsCostHigh": {"enabled": False}},
     "monitoring.prometheusRule.additionalGroups": [{"name": "a", "rules": []}],

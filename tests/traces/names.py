@@ -32,10 +32,12 @@ FIELDS: Final[dict[str, str | None]] = {
     "Go.known_commands": "orders",
     "Open.traceparent": None,
     "Open.collects": None,
+    "Open.tenant": None,
     "Opened.collecting": None,
     "Order.end_reason": None,
     "Remember.deleted": "forgotten",
     "Reply.truncated": "cut",
+    "Profile.tenant": None,
     "Report.of": None,
 }
 """Fields: `Class.field` in the code (the class as in the traces), the field in the traces; None: it has none."""

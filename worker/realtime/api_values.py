@@ -34,6 +34,14 @@ def checked_id(value: object) -> str:
     return checked
 
 
+def id_or_none(value: object) -> str | None:
+    """Return the value if it is an id that records can carry, otherwise None."""
+    try:
+        return checked_id(value)
+    except (TypeError, ValueError):
+        return None
+
+
 def number_within(value: object, least: float, most: float) -> float | None:
     """Return the value as a number; None if it is not a number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from worker.realtime.api_values import checked_id, checked_text
+from worker.realtime.api_values import checked_id, checked_text, id_or_none
 
 Event = dict[str, Any]
 
@@ -269,7 +269,7 @@ class EventRepair:
         if item["type"] == "message" and item.get("role") == "user" and not self._is_ours(item_id):
             content = item.get("content") or ()
             if any(part.get("type") == "input_audio" for part in content):
-                return [*self._late_commit(item_id, event.get("previous_item_id")), event]
+                return [*self._late_commit(item_id, id_or_none(event.get("previous_item_id"))), event]
         return [event]
 
     def _item_deleted(self, event: Event, _: float) -> list[Event]:

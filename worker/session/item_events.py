@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.observe.metrics import RATE_LIMITS
-from worker.realtime.api_values import MAX_ID_CHARS, checked_id
+from worker.realtime.api_values import MAX_ID_CHARS, checked_id, id_or_none
 from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import ErrorEvent
 from worker.session.actions import Measurement, Metric, Transcribed
@@ -25,7 +25,7 @@ class ItemEvents:
     def insert(self, item_id: str, role: Role | None, event: dict[str, Any], now_seconds: float) -> Item:
         """Insert an item of the session after the item that the event names."""
         parts = self._parts
-        behind = parts.replay.predecessor(event.get("previous_item_id"))
+        behind = parts.replay.predecessor(id_or_none(event.get("previous_item_id")))
         item = parts.conversation.insert(checked_id(item_id), role, behind)
         parts.replay.made(item.item_id)
         if item.role is Role.USER:

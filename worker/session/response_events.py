@@ -6,7 +6,7 @@ from typing import Any
 
 from common.link.wire import EndReason, Outcome, Reason
 from common.observe.metrics import TURN_PARTS
-from worker.realtime.api_values import checked_id, checked_text
+from worker.realtime.api_values import checked_id, checked_text, id_or_none
 from worker.realtime.bad_input import BadInput
 from worker.realtime.errors import EMPTY_COMMIT, ErrorEvent, Severity
 from worker.realtime.usage import Usage
@@ -74,7 +74,7 @@ class ResponseEvents:
         response_id, item_id = checked_id(event["response_id"]), checked_id(item["id"])
         call_id, name = checked_id(item["call_id"]), checked_id(item["name"])
         arguments = checked_text(item.get("arguments") or "{}")
-        known = parts.conversation.insert(item_id, None, event.get("previous_item_id"))
+        known = parts.conversation.insert(item_id, None, id_or_none(event.get("previous_item_id")))
         parts.replay.made(known.item_id)
         known.kind, known.call_id, known.name, known.text = ItemKind.FUNCTION_CALL, call_id, name, arguments
         parts.answers.called(response_id, now_seconds)

@@ -297,6 +297,12 @@ class TestTurns:
         assert kinds(made) == kinds(TURN)
         assert (made[2]["item_id"], made[2]["previous_item_id"]) == ("item_u", "item_0")
 
+    @pytest.mark.parametrize("odd", [7, ["item_0"], {}, "x" * 10_000])
+    def test_a_place_that_is_none_does_not_cost_the_turn(self, odd: object) -> None:
+        added = TURN[3] | {"previous_item_id": odd}
+        made = fed(repair(), *TURN[:2], added)
+        assert made[2] == {"type": "input_audio_buffer.committed", "item_id": "item_u", "previous_item_id": None}
+
     def test_a_missing_item_and_commit_come_with_the_text(self) -> None:
         made = fed(repair(), *TURN[:2], TURN[4])
         assert kinds(made)[2:] == ["input_audio_buffer.committed", TURN[4]["type"]]

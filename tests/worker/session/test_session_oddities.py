@@ -278,6 +278,18 @@ def test_an_event_of_an_odd_shape_is_lost_and_the_call_is_not(number: int) -> No
             goes_on(peer)
 
 
+@pytest.mark.parametrize("odd", [7, ["item_0"], {}, "x" * 10_000])
+@pytest.mark.parametrize("kind", ["conversation.item.added", "input_audio_buffer.committed"])
+def test_a_place_that_is_none_does_not_cost_the_turn(kind: str, odd: object) -> None:
+    usual = dialogue()
+    peer, usually = Peer(live()), Peer(live())
+    for event in usual:
+        place = {"previous_item_id": odd} if event["type"] == kind else {}
+        did, expected = peer.feed(copy.deepcopy(event) | place), usually.feed(event)
+        assert [type(one) for one in did] == [type(one) for one in expected]
+    goes_on(peer)
+
+
 # Six bytes in JSON for each character.
 LONG = "\x01" * 300_000
 
