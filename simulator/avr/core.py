@@ -13,7 +13,6 @@ with its uuid. Until then its buffer plays on, and the caller's speech is lost.
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 import ssl
 import time
@@ -22,9 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import orjson
-
+from simulator.avr import messages
 from simulator.avr.call_record import (
     AUDIO_MESSAGE_BYTES,
     CallRecord,
@@ -55,8 +52,6 @@ _STALL_TIMEOUT_SECONDS = 10.0
 # Time between two attempts to connect again.
 _RECONNECT_INTERVAL_SECONDS = 0.1
 
-# -40 dBFS: above the noise of a line, below any speech.
-_SOUND_LEVEL = 328
 
 Connect = Callable[[str, float], Awaitable[AvrConnection]]
 """Opens a connection to a URL within a time in seconds, and sends `init`."""
@@ -94,7 +89,7 @@ class SimulatedCall:
         self._reading = asyncio.Event()
         self._reading.set()
         self._waiting: dict[asyncio.Future[None], Callable[[SimulatedCall], object]] = {}
-        self._silence_message = _audio_message(microphone.silence)
+        self._silence_message = messages.audio(microphone.silence)
         self._sending = asyncio.create_task(self._send_frames())
         self._receiving = asyncio.create_task(self._receive())
 
@@ -305,11 +300,11 @@ class SimulatedCall:
             frame = self.microphone.next_frame()
             silent = frame is self.microphone.silence
             now_seconds = time.monotonic()
-            sounds = not silent and _sounds(frame)
+            sounds = not silent and messages.sounds(frame)
             try:
                 if digit:
-                    await self._send(_json({"type": "dtmf_digit", "digit": digit}))
-                await self._send(self._silence_message if silent else _audio_message(frame))
+                    await self._send(messages.as_json({"type": "dtmf_digit", "digit": digit}))
+                await self._send(self._silence_message if silent else messages.audio(frame))
             except ConnectionError:
                 # The receiving side reports the end of the connection. Speech sent meanwhile is lost.
                 self.record.lost_frame(sounds=sounds)
@@ -324,6 +319,15 @@ class SimulatedCall:
         await self._connection.send(message)
 
     async def _receive(self) -> None:
+        try:
+            await self._receive_all()
+        except asyncio.CancelledError:
+            # The event loop ends, and nobody has hung up.
+            if self._connection is not None:
+                await self._connection.dispose()
+            raise
+
+    async def _receive_all(self) -> None:
         while True:
             assert self._connection is not None
             end = await self._receive_from(self._connection)
@@ -472,7 +476,12 @@ async def place_call(
     async def connect(url: str, timeout_seconds: float) -> AvrConnection:
         timeout_seconds = min(timeout_seconds, connect_timeout_seconds)
         return await AvrConnection.open(
-            url, _json(init), metadata=metadata, headers=headers, tls=tls, timeout_seconds=timeout_seconds
+            url,
+            messages.as_json(init),
+            metadata=metadata,
+            headers=headers,
+            tls=tls,
+            timeout_seconds=timeout_seconds,
         )
 
     connection = await connect(url, connect_timeout_seconds)
@@ -486,15 +495,3 @@ async def place_call(
         microphone=microphone,
         schedule=FrameSchedule(now_seconds, microphone.frame_seconds),
     )
-
-
-def _json(message: Mapping[str, Any]) -> str:
-    return orjson.dumps(message).decode()
-
-
-def _audio_message(pcm: bytes) -> str:
-    return f'{{"type":"audio","audio":"{base64.b64encode(pcm).decode()}"}}'
-
-
-def _sounds(pcm: bytes) -> bool:
-    return bool(np.abs(np.frombuffer(pcm, "<i2").astype(np.int32)).max() >= _SOUND_LEVEL)

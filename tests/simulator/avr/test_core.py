@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import warnings
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -441,3 +443,18 @@ async def test_absent_or_silent_service_is_named(unused_tcp_port: int) -> None:
 async def test_address_not_of_a_websocket_is_refused(url: str) -> None:
     with pytest.raises(CallError, match="not a ws:// or wss:// address"):
         await place_call(url)
+
+
+def test_a_call_that_nobody_ends_leaves_nothing_open() -> None:
+    async def leave_a_call() -> None:
+        async with avr_service(_listen) as service:
+            call = await place_call(service.url)
+            await call.wait_for(lambda call: call.record.frames_sent >= 1)
+            raise KeyboardInterrupt
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(leave_a_call())
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
