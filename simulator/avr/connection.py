@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -133,6 +133,13 @@ class AvrConnection:
     async def dispose(self) -> None:
         """Free the resources of the connection, in any state."""
         await self._session.close()
+
+    async def abandon(self) -> None:
+        """Close without waiting for the answer, because the event loop ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await self._websocket.close(code=1001)
+        await self.dispose()
 
     def reset(self) -> None:
         """Let the socket's close send a TCP reset and drop unsent data (SO_LINGER 0, socket(7))."""

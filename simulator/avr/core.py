@@ -324,7 +324,7 @@ class SimulatedCall:
         except asyncio.CancelledError:
             # The event loop ends, and nobody has hung up.
             if self._connection is not None:
-                await self._connection.dispose()
+                await self._connection.abandon()
             raise
 
     async def _receive_all(self) -> None:
