@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from scripts import written_part
 from scripts.chart import CHART, SCHEMA, VALUES
 
 README: Final = CHART / "README.md"
@@ -97,11 +98,7 @@ def updated(readme: str) -> str:
     Raises:
         ValueError: the README has no place for the table.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"helm/README.md has no place for the values: add the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return written_part.replaced(readme, BEGIN, END, table())
 
 
 def _values(values: dict[str, Any], part: dict[str, Any], path: str = "") -> Iterator[tuple[str, object]]:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from common.settings.settings import Settings
+from scripts import written_part
 
 BEGIN = "<!-- settings: written by python -m scripts.settings_table -->"
 END = "<!-- end of settings -->"
@@ -31,11 +32,7 @@ def updated(readme: str) -> str:
     Raises:
         ValueError: the README has no place for the table.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md has no place for the settings: add the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return written_part.replaced(readme, BEGIN, END, table())
 
 
 def _meaning(field: FieldInfo) -> str:

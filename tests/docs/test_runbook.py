@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 import shlex
@@ -19,6 +18,7 @@ from grafana.rule import BY, Alert
 from grafana.thresholds import ALERTING
 from tests.common.metric_table import METRICS
 from tests.docs.blocks import REPOSITORY, blocks, document
+from tests.docs.names import anchors, routes, source
 from tests.grafana import promql
 from tests.helm.release import FULLNAME, render
 from tests.helpers import needed_program
@@ -59,7 +59,7 @@ def test_runbook_url_leads_to_the_section(alert: Alert) -> None:
     url = alerting.plain(alert.wire())["annotations"]["runbook_url"]
     page, _, anchor = url.partition("#")
     assert page.endswith(f"/docs/{NAME}")
-    assert anchor in _anchors(REPOSITORY / "docs" / NAME)
+    assert anchor in anchors(REPOSITORY / "docs" / NAME)
     assert anchor == alert.name.lower()
 
 
@@ -68,17 +68,12 @@ def test_index_names_alert_and_severity(alert: Alert) -> None:
     assert f"| [{alert.name}](#{alert.name.lower()}) | {alert.severity} | " in TEXT
 
 
-def _anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)\s]+)\)", TEXT))))
 def test_link_leads_somewhere(link: str) -> None:
     file, _, anchor = link.partition("#")
     page = REPOSITORY / "docs" / (file or NAME)
     assert page.is_file()
-    assert not anchor or anchor in _anchors(page)
+    assert not anchor or anchor in anchors(page)
 
 
 def _faults(text: str) -> str:
@@ -97,19 +92,13 @@ def test_inline_commands_are_valid_shell() -> None:
     assert len(INLINE) > 20
 
 
-def _routes() -> set[tuple[str, str]]:
-    files = [*(REPOSITORY / "dispatcher/api").glob("*.py"), REPOSITORY / "common/observe/admin.py"]
-    found = re.findall(r'web\.(get|post|delete)\("(/[^"]*)"', "".join(file.read_text("utf-8") for file in files))
-    return {(method.upper(), path) for method, path in found}
-
-
 def test_every_curl_asks_for_a_path_that_exists() -> None:
     asked = 0
     for command in COMMANDS:
         for found in re.finditer(r'\bcurl (.*?)"\$ADMIN(/[^"]*)"', command):
             method = re.search(r"-X (\w+)", found[1])
             path = found[2].partition("?")[0].replace("$UUID", "{uuid}")
-            assert (method[1] if method else "GET", path) in _routes(), command
+            assert (method[1] if method else "GET", path) in routes(), command
             asked += 1
     assert asked > 10
 
@@ -185,13 +174,6 @@ def test_compose_is_asked_for_its_services() -> None:
     assert named > 10
 
 
-@functools.cache
-def _source() -> str:
-    folders = ("common", "dispatcher", "worker")
-    files = (file for folder in folders for file in (REPOSITORY / folder).rglob("*.py"))
-    return "\n".join(file.read_text("utf-8") for file in files)
-
-
 def test_every_searched_log_line_is_written_by_the_code() -> None:
     searched = {
         text.strip('"')
@@ -202,7 +184,7 @@ def test_every_searched_log_line_is_written_by_the_code() -> None:
     }
     assert len(searched) > 15
     for text in searched:
-        assert f'"{text}' in _source() or f" {text}" in _source(), text
+        assert f'"{text}' in source() or f" {text}" in source(), text
 
 
 def test_roles_of_logs_exist() -> None:
@@ -219,13 +201,7 @@ def test_query_reads_series_that_exist(query: str) -> None:
 
 @pytest.mark.system
 def test_promtool_reads_every_query(tmp_path: Path) -> None:
-    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(QUERIES)]
-    file = tmp_path / "queries.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}), "utf-8")
-    checked = subprocess.run(
-        [needed_program("promtool"), "check", "rules", str(file)], capture_output=True, text=True, check=False
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert promql.faults(QUERIES, tmp_path) == ""
     assert len(QUERIES) > 50
 
 

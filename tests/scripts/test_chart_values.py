@@ -30,5 +30,5 @@ def test_table_has_nested_values_and_whole_maps() -> None:
 
 
 def test_readme_without_a_place_for_the_table_is_refused() -> None:
-    with pytest.raises(ValueError, match="has no place for the values"):
+    with pytest.raises(ValueError, match="no place"):
         updated("# The chart\n")
