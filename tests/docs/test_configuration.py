@@ -30,8 +30,10 @@ from tests.docs.blocks import (
     without_blocks,
 )
 from tests.docs.dialplan import Dialplan
+from worker.config import instructions
+from worker.tools import built_in
 
-DOCUMENTS = ("quickstart.md", "migration.md", "tools.md")
+DOCUMENTS = ("quickstart.md", "migration.md", "tools.md", "prompts.md")
 BLOCKS = [block for name in DOCUMENTS for block in blocks(name)]
 
 OTHERS = {
@@ -55,7 +57,7 @@ OF_FILES = {"OPENAI_API_KEY_FILE"}
 SETTINGS = {name.upper() for name in Settings.model_fields} | OF_FILES
 KNOWN = SETTINGS.union(*OTHERS.values())
 
-CHECKED = {"asterisk", "console", "dockerfile", "env", "javascript", "json", "python", "yaml"}
+CHECKED = {"asterisk", "console", "dockerfile", "env", "javascript", "json", "python", "text", "yaml"}
 """Languages of the blocks that this module checks. A drawing has no language."""
 
 COMPOSE = Path(sys.executable).with_name("docker-compose")
@@ -129,6 +131,21 @@ def test_command_exists(block: Block) -> None:
 @_of("json")
 def test_json_block_parses(block: Block) -> None:
     json.loads(block.text)
+
+
+@_of("text")
+def test_prompt_is_filled_in_and_fits(block: Block) -> None:
+    filled = instructions.fill(block.text, uuid="call-1", metadata={"from": "+4930123456"})
+    assert "{" not in filled
+    assert "+4930123456" in filled or "{from}" not in block.text
+    # Each point is short, and the whole is a prompt for which each answer of a call can pay.
+    assert all(len(line.split()) <= 25 for line in filled.splitlines())
+    assert len(filled) < 2500
+
+
+def test_prompt_names_only_tools_that_exist() -> None:
+    named = set(re.findall(r"\bavr_\w+", "".join(block.text for block in BLOCKS if block.language == "text")))
+    assert named == set(built_in.BUILT_IN)
 
 
 @_of("python")
