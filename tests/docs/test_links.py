@@ -29,3 +29,9 @@ def test_link_leads_somewhere(page: Path, target: str) -> None:
     file = (page.parent / path).resolve() if path else page
     assert file.exists()
     assert not anchor or anchor in anchors(file)
+
+
+def test_index_has_every_page() -> None:
+    index = REPOSITORY / "docs" / "README.md"
+    listed = {target for page, target in LINKS if page == index}
+    assert {page.name for page in index.parent.glob("*.md")} - listed == {"README.md"}
