@@ -30,7 +30,15 @@ from tests.docs.names import compose_services, is_logged, is_series, labels_of, 
 from tests.helm.release import FULLNAME, render
 from tests.helpers import needed_program
 
-PAGES = ("operations.md", "questions.md", "troubleshooting.md", "load-balancers.md", "way-out.md", "metrics.md")
+PAGES = (
+    "operations.md",
+    "api.md",
+    "questions.md",
+    "troubleshooting.md",
+    "load-balancers.md",
+    "way-out.md",
+    "metrics.md",
+)
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
 
