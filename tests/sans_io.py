@@ -83,6 +83,7 @@ WITH_IO: Final = (
     "simulator/test_load.py",
     "simulator/test_simulate.py",
     "simulator/test_terminal.py",
+    "worker/check/",
     "worker/config/test_instructions.py",
     "worker/config/test_lost_secrets.py",
     "worker/config/test_profile.py",

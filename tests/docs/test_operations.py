@@ -30,14 +30,14 @@ from tests.docs.names import compose_services, is_logged, is_series, labels_of, 
 from tests.helm.release import FULLNAME, render
 from tests.helpers import needed_program
 
-PAGES = ("operations.md", "questions.md", "load-balancers.md", "way-out.md", "metrics.md")
+PAGES = ("operations.md", "questions.md", "load-balancers.md", "way-out.md", "metrics.md", "check.md")
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
 
 # The languages of blocks. A drawing has none.
 CHECKED = {"asterisk", "conf", "env", "nginx", "promql", "sh", "yaml"}
 # Variables of other programs, and words in capitals that are no variables.
-OTHERS = {"STS_URL", "GROUP_COUNT"}
+OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR"}
 # Secrets may also be in files.
 FILES = {"OPENAI_API_KEY_FILE"}
 # Variables of the shell that operators set, here or by the first block of docs/runbook.md.
