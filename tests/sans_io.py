@@ -21,6 +21,7 @@ PACKAGES: Final = ("common/", "dispatcher/", "simulator/", "worker/")
 """Folders of tests of the product's code. Other folders test whole processes, documents or test programs."""
 
 WITH_IO: Final = (
+    "common/check/",
     "common/link/test_link_end.py",
     "common/net/test_listener.py",
     "common/net/test_ports.py",

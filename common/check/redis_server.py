@@ -28,6 +28,8 @@ OLDEST: Final = (6, 2)
 CLOCK_SECONDS: Final = 5.0
 """Difference of clocks from which on times in logs and records are hard to compare."""
 
+_REFUSED_USER: Final = re.compile(r"WRONGPASS|NOAUTH|username-password|authentication required", re.IGNORECASE)
+
 NEEDED_POLICY: Final = "noeviction"
 
 
@@ -145,9 +147,10 @@ async def _seconds_behind(registry: Registry) -> float:
 
 
 def _todo(error: RegistryUnavailable) -> str:
+    # A new connection's refused AUTH may reach us as a plain error with the words of Redis (WRONGPASS, NOAUTH).
+    if isinstance(error.__cause__, AuthenticationError) or _REFUSED_USER.search(str(error)):
+        return "set the user and password of Redis: REDIS_URL, or REDIS_URL_PASSWORD"
     match error.__cause__:
-        case AuthenticationError():
-            return "set the user and password of Redis: REDIS_URL, or REDIS_URL_PASSWORD"
         case NoPermissionError():
             return "allow the user of REDIS_URL all commands on keys avr-sts:2:*"
         case ReadOnlyError():
