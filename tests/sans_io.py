@@ -55,6 +55,7 @@ WITH_IO: Final = (
     "dispatcher/api/test_page.py",
     "dispatcher/api/test_records_api.py",
     "dispatcher/asterisk/test_ami.py",
+    "dispatcher/check/",
     "dispatcher/asterisk/test_transfers.py",
     "dispatcher/avr/test_legacy.py",
     "dispatcher/recording/test_recordings.py",
