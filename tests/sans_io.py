@@ -21,6 +21,7 @@ PACKAGES: Final = ("common/", "dispatcher/", "simulator/", "worker/")
 """Folders of tests of the product's code. Other folders test whole processes, documents or test programs."""
 
 WITH_IO: Final = (
+    "common/check/",
     "common/link/test_link_end.py",
     "common/net/test_listener.py",
     "common/net/test_ports.py",
@@ -54,6 +55,7 @@ WITH_IO: Final = (
     "dispatcher/api/test_page.py",
     "dispatcher/api/test_records_api.py",
     "dispatcher/asterisk/test_ami.py",
+    "dispatcher/check/",
     "dispatcher/asterisk/test_transfers.py",
     "dispatcher/avr/test_legacy.py",
     "dispatcher/recording/test_recordings.py",
@@ -83,6 +85,7 @@ WITH_IO: Final = (
     "simulator/test_load.py",
     "simulator/test_simulate.py",
     "simulator/test_terminal.py",
+    "worker/check/",
     "worker/config/test_instructions.py",
     "worker/config/test_lost_secrets.py",
     "worker/config/test_profile.py",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import shutil
 import socket
 import time
 
@@ -62,12 +61,7 @@ async def run(settings: Settings, process: Process) -> int:
         state=WorkerState.READY,
         boot_id=boot_id,
     )
-    tools = ToolRegistry(
-        settings.tools_dirs,
-        timeout_seconds=settings.tool_timeout_seconds,
-        node=shutil.which("node"),
-        granted=settings.tools_env,
-    )
+    tools = ToolRegistry.of(settings)
     await tools.start()
     http = instructions.http_client()
     measured = metrics.worker()

@@ -256,6 +256,21 @@ _COMMANDS: Final = {
             add_arguments=_arguments_of("dispatcher.workers.await_workers"),
         ),
         Command(
+            name="check",
+            summary="whether settings, key, model, Redis, tools and ports work, before the first call",
+            example=f"OPENAI_API_KEY=... {PROGRAM} check",
+            run=_tool("common.check.command"),
+            add_arguments=_arguments_of("common.check.command"),
+        ),
+        Command(
+            name="tool",
+            summary="list your tools, or run one as a call would",
+            example=f'{PROGRAM} tool run opening_hours \'{{"day": "Monday"}}\'',
+            run=_tool("worker.tools.tool_command"),
+            settings=("tools_dir", "avr_tools_dir", "tools_env", "tool_timeout_seconds"),
+            add_arguments=_arguments_of("worker.tools.tool_command"),
+        ),
+        Command(
             name="erase",
             summary="erase the records of a call, or of a number, from the files in CALL_RECORDS_DIR",
             example=f"{PROGRAM} erase --number +390212345678",

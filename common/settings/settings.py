@@ -61,8 +61,12 @@ class Settings(SettingFields, BaseSettings):
         return (init_settings,)
 
     @classmethod
-    def load(cls, role: Role) -> Settings:
+    def load(cls, role: Role, *, needed: Collection[str] | None = None) -> Settings:
         """Read the environment, and `.env` in the working directory; the environment wins.
+
+        Args:
+            role: of the process.
+            needed: names of the settings that must be set; None: those of the role.
 
         Raises:
             SettingsError: see `parse`.
@@ -73,7 +77,7 @@ class Settings(SettingFields, BaseSettings):
             raise SettingsError(f".env cannot be read: {error}") from None
         written = cls._written(file.variables, role, has_comments=False)
         written.update(cls._written(EnvSettingsSource(cls).env_vars, role))
-        return cls._checked(written, role, file.notices(ENV_FILE))
+        return cls._checked(written, role, file.notices(ENV_FILE), NEEDED[role] if needed is None else needed)
 
     @classmethod
     def parse(cls, variables: Mapping[str, str], role: Role) -> Settings:
@@ -84,7 +88,7 @@ class Settings(SettingFields, BaseSettings):
             secret)
                 and the allowed values. Also for each unusable file of a secret.
         """
-        return cls._checked(cls._written(variables, role), role)
+        return cls._checked(cls._written(variables, role), role, (), NEEDED[role])
 
     @classmethod
     def _written(cls, variables: Mapping[str, str | None], role: Role, *, has_comments: bool = True) -> Written:
@@ -101,7 +105,9 @@ class Settings(SettingFields, BaseSettings):
         return frozenset({*cls.model_fields, *(name + secret_files.SUFFIX for name in SECRETS)})
 
     @classmethod
-    def _checked(cls, written: Written, role: Role, lines_of_file: Sequence[str] = ()) -> Settings:
+    def _checked(
+        cls, written: Written, role: Role, lines_of_file: Sequence[str], needed: Collection[str]
+    ) -> Settings:
         written.take_prompt()
         with_files = secret_files.read(written.values, SECRETS)
         values, problems = with_files.values, [*written.faults.values(), *with_files.problems]
@@ -114,12 +120,14 @@ class Settings(SettingFields, BaseSettings):
             problems += [_problem(each, with_files.by_file) for each in error.errors()]
         else:
             problems += conflicts(settings, role)
-        problems += [
-            f"{name.upper()} is not set: {HOW_TO_SET[name]}"
-            for name in NEEDED[role]
+        missing = [
+            name
+            for name in needed
             if not {name, name + secret_files.SUFFIX}
             & (given.keys() | written.values.keys() | written.faults.keys())
         ]
+        problems += [f"{name.upper()} is not set: {HOW_TO_SET[name]}" for name in missing]
+        problems += cls._misspelt(written.values.keys(), missing)
         if _is_on(values.get("strict_settings")):
             problems += [each.refusal for each in written.remarks if each.refusal is not None]
             problems += replaced.values()
@@ -127,6 +135,14 @@ class Settings(SettingFields, BaseSettings):
             raise SettingsError("\n".join(problems))
         settings._notices = (*lines_of_file, *settings._remarks(role, written, given, replaced))
         return settings
+
+    @classmethod
+    def _misspelt(cls, given: Collection[str], missing: Collection[str]) -> Iterator[str]:
+        """Yield a line for each variable that may be a misspelt name of a missing setting."""
+        for name, line in unknown_names.notices(given, cls._names(), ()) if missing else ():
+            meant = unknown_names.nearest(name, cls._names())
+            if meant is not None and meant.removesuffix(secret_files.SUFFIX) in missing:
+                yield line
 
     @classmethod
     def _replace_harmless(cls, given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, str]:

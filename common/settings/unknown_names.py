@@ -50,7 +50,7 @@ def notices(
         (name, near)
         for name in sorted(given)
         if name not in known and name not in ignored and _looks_like_a_setting(name, beginnings)
-        for near in [_nearest(name, known)]
+        for near in [nearest(name, known)]
         if near is not None or name.startswith(_OURS)
     ]
     for name, near in told[:MAX_NAMED]:
@@ -65,7 +65,8 @@ def _looks_like_a_setting(name: str, beginnings: Collection[str]) -> bool:
     return any(name.startswith(each) for each in beginnings) and _FOREIGN.fullmatch(name) is None
 
 
-def _nearest(name: str, known: Collection[str]) -> str | None:
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """Return the setting whose name is most like that of a variable; None: no name is near."""
     if len(name) > MAX_CHARACTERS:
         return None
     words = sorted(name.split("_"))

@@ -38,6 +38,7 @@ PAGES = (
     "load-balancers.md",
     "way-out.md",
     "metrics.md",
+    "check.md",
 )
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
@@ -45,7 +46,7 @@ EVERYTHING = "\n".join(document(page) for page in PAGES)
 # The languages of blocks. A drawing has none.
 CHECKED = {"asterisk", "conf", "env", "nginx", "promql", "sh", "yaml"}
 # Variables of other programs, and words in capitals that are no variables.
-OTHERS = {"STS_URL", "GROUP_COUNT"}
+OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR"}
 # Secrets may also be in files.
 FILES = {"OPENAI_API_KEY_FILE"}
 # Variables of the shell that operators set, here or by the first block of docs/runbook.md.

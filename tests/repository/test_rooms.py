@@ -40,12 +40,18 @@ ROOMS_OF_COMMON = {
     "common.runtime": {"common.errors", "common.net", "common.observe", "common.settings"},
     # The embedded Redis is a process, with a heartbeat.
     "common.store": {"common.errors", "common.observe", "common.runtime"},
+    # Checks look at all of them. Those of a role are imported by their names, as roles are.
+    "common.check": {
+        *("common.errors", "common.net", "common.observe", "common.runtime", "common.settings"),
+        "common.store",
+    },
 }
 
 ROOMS_OF_A_PACKAGE = {
     "dispatcher.api": {"dispatcher.recording", "dispatcher.records"},
     "dispatcher.asterisk": {"dispatcher.call"},
     "dispatcher.avr": {"dispatcher.call"},
+    "dispatcher.check": set[str](),
     "dispatcher.call": {"dispatcher.avr", "dispatcher.recording"},
     "dispatcher.recording": {"dispatcher.records"},
     "dispatcher.records": {"dispatcher.call"},
@@ -78,6 +84,7 @@ ROOMS_OF_A_PACKAGE = {
         "dispatcher.service",
     },
     "worker.audio": {"worker.config"},
+    "worker.check": {"worker.config", "worker.realtime", "worker.tools"},
     "worker.config": {"worker.realtime", "worker.tools"},
     "worker.realtime": set[str](),
     "worker.session": {"worker.audio", "worker.config", "worker.realtime", "worker.tools"},

@@ -44,7 +44,7 @@ _PLACEHOLDER: Final = re.compile(r"\{([\w.-]{1,64})\}")
 _NAME: Final = re.compile(r"[^\W\d]")
 
 
-class _NotLoadedError(DependencyError):
+class NotLoadedError(DependencyError):
     """Instructions could not be loaded; the reason has no secrets."""
 
     def __init__(self, reason: str, *, again: bool = False) -> None:
@@ -88,11 +88,10 @@ async def fetch(
     target = target.extend_query({name: value for name, value in metadata.items() if name not in known})
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return await _ask(http, target, uuid, proxies.of(str(target)), timeout_seconds)
-        except _NotLoadedError as error:
-            shown = str(target.with_user(None).with_query(None).with_fragment(None))
+            return await ask(http, target, uuid, proxies.of(str(target)), timeout_seconds)
+        except NotLoadedError as error:
             again = error.again and attempt < ATTEMPTS
-            log.warning("OPENAI_URL_INSTRUCTIONS failed", url=shown, reason=str(error), tried_again=again)
+            log.warning("OPENAI_URL_INSTRUCTIONS failed", url=shown(target), reason=str(error), tried_again=again)
             if not again:
                 break
             await asyncio.sleep(RETRY_DELAY_SECONDS)
@@ -103,14 +102,14 @@ async def read(path: Path, *, uuid: str) -> str | None:
     """Read the file of OPENAI_FILE_INSTRUCTIONS; None, and a line in the log, where that fails."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            return await asyncio.to_thread(_read, path)
+            return await asyncio.to_thread(read_now, path)
     except TimeoutError:
         reason = f"it was not read within {TIMEOUT_SECONDS:g} s"
     except OSError as error:
         reason = error.strerror or type(error).__name__
     except UnicodeDecodeError:
         reason = "it is not UTF-8"
-    except _NotLoadedError as error:
+    except NotLoadedError as error:
         reason = str(error)
     log = structlog.get_logger().bind(uuid=uuid)
     log.warning("OPENAI_FILE_INSTRUCTIONS failed", path=str(path), reason=reason)
@@ -163,9 +162,19 @@ def fill(text: str, *, uuid: str, metadata: Mapping[str, str], absent: set[str] 
     return filled
 
 
-async def _ask(
+def shown(url: yarl.URL) -> str:
+    """Return the URL of the web service without what may be secret: its user, its query and its fragment."""
+    return str(url.with_user(None).with_query(None).with_fragment(None))
+
+
+async def ask(
     http: aiohttp.ClientSession, url: yarl.URL, uuid: str, proxy: str | None, timeout_seconds: float
 ) -> dict[str, Any]:
+    """Ask the web service once: see `fetch`.
+
+    Raises:
+        NotLoadedError: it has no usable answer.
+    """
     try:
         async with http.get(
             url,
@@ -175,25 +184,23 @@ async def _ask(
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
         ) as response:
             if not 200 <= response.status < 300:
-                raise _NotLoadedError(f"HTTP {response.status}", again=response.status >= 500)
+                raise NotLoadedError(f"HTTP {response.status}", again=response.status >= 500)
             body, charset = await _read_body(response), response.charset
     except TimeoutError as error:
-        raise _NotLoadedError(f"no answer within {timeout_seconds:g} s", again=True) from error
+        raise NotLoadedError(f"no answer within {timeout_seconds:g} s", again=True) from error
     except aiohttp.TooManyRedirects as error:
-        raise _NotLoadedError(f"more than {MAX_REDIRECTS} redirects") from error
+        raise NotLoadedError(f"more than {MAX_REDIRECTS} redirects") from error
     except (aiohttp.ClientSSLError, aiohttp.NonHttpUrlClientError, ValueError) as error:
         # Their own words may repeat the URL.
-        raise _NotLoadedError(type(error).__name__) from error
+        raise NotLoadedError(type(error).__name__) from error
     except aiohttp.ClientHttpProxyError as error:
-        raise _NotLoadedError(f"the proxy answered HTTP {error.status}", again=error.status >= 500) from error
+        raise NotLoadedError(f"the proxy answered HTTP {error.status}", again=error.status >= 500) from error
     except aiohttp.ClientProxyConnectionError as error:
-        raise _NotLoadedError("the proxy cannot be reached", again=True) from error
+        raise NotLoadedError("the proxy cannot be reached", again=True) from error
     except aiohttp.ClientConnectorError as error:
-        raise _NotLoadedError(
-            f"cannot be reached: {error.strerror or type(error).__name__}", again=True
-        ) from error
+        raise NotLoadedError(f"cannot be reached: {error.strerror or type(error).__name__}", again=True) from error
     except aiohttp.ClientError as error:
-        raise _NotLoadedError(f"the connection broke off: {type(error).__name__}", again=True) from error
+        raise NotLoadedError(f"the connection broke off: {type(error).__name__}", again=True) from error
     return _answer(body.removeprefix(codecs.BOM_UTF8), charset or "utf-8")
 
 
@@ -202,7 +209,7 @@ def _answer(body: bytes, charset: str) -> dict[str, Any]:
     try:
         answer = json_depth.read(body)
     except json_depth.TooDeep as error:
-        raise _NotLoadedError(f"the answer {error}") from error
+        raise NotLoadedError(f"the answer {error}") from error
     except orjson.JSONDecodeError:
         answer = _text(body, charset)
     match answer:
@@ -214,11 +221,11 @@ def _answer(body: bytes, charset: str) -> dict[str, Any]:
             return {}
         case str():
             if not answer.strip():
-                raise _NotLoadedError("the answer is empty")
+                raise NotLoadedError("the answer is empty")
             return {"system": answer}
         case list() if all(isinstance(each, dict) for each in answer):
-            raise _NotLoadedError(f"the answer is a list of {len(answer)}: one is needed")
-    raise _NotLoadedError("the answer is neither a JSON object, a list of one, nor text")
+            raise NotLoadedError(f"the answer is a list of {len(answer)}: one is needed")
+    raise NotLoadedError("the answer is neither a JSON object, a list of one, nor text")
 
 
 def _text(body: bytes, charset: str) -> str:
@@ -226,13 +233,13 @@ def _text(body: bytes, charset: str) -> str:
     try:
         text = body.decode(charset).strip()
     except UnicodeError:
-        raise _NotLoadedError(f"the answer is not {charset.upper()}") from None
+        raise NotLoadedError(f"the answer is not {charset.upper()}") from None
     except LookupError:
-        raise _NotLoadedError("the answer has a charset that is not known") from None
+        raise NotLoadedError("the answer has a charset that is not known") from None
     if text.startswith("{"):
-        raise _NotLoadedError("the answer is not JSON")
+        raise NotLoadedError("the answer is not JSON")
     if text[:16].lower().startswith(("<!doctype", "<html")):
-        raise _NotLoadedError("the answer is a web page")
+        raise NotLoadedError("the answer is a web page")
     return text
 
 
@@ -241,19 +248,24 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     async for piece in response.content.iter_any():
         body += piece
         if len(body) > MAX_BYTES:
-            raise _NotLoadedError(f"the answer is longer than {MAX_BYTES} bytes")
+            raise NotLoadedError(f"the answer is longer than {MAX_BYTES} bytes")
     return bytes(body)
 
 
-def _read(path: Path) -> str:
+def read_now(path: Path) -> str:
+    """Read the file of OPENAI_FILE_INSTRUCTIONS. It blocks.
+
+    Raises:
+        NotLoadedError, OSError, UnicodeDecodeError: it cannot be read, or is no text for instructions.
+    """
     # A pipe or a device could block the thread without end.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise _NotLoadedError("it is not a file")
+        raise NotLoadedError("it is not a file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise _NotLoadedError(f"it is longer than {MAX_BYTES} bytes")
+        raise NotLoadedError(f"it is longer than {MAX_BYTES} bytes")
     text = content.decode("utf-8-sig").strip()
     if not text:
-        raise _NotLoadedError("it is empty")
+        raise NotLoadedError("it is empty")
     return text

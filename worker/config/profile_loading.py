@@ -62,7 +62,7 @@ async def load(
             http, settings.openai_url_instructions, uuid=uuid, metadata=metadata, proxies=settings.proxies
         )
     draft = ProfileDraft(settings, uuid, tenant)
-    if told is None and settings.openai_file_instructions is not None and not _tells(answer):
+    if told is None and settings.openai_file_instructions is not None and not tells(answer):
         read = await instructions.read(settings.openai_file_instructions, uuid=uuid)
         if read is not None:
             draft.session["instructions"] = read
@@ -162,7 +162,8 @@ def log_tools_changed(log: structlog.stdlib.BoundLogger, source: str, changes: I
         log.warning(TOOLS_CHANGED, source=source, number=len(told), tools=shown)
 
 
-def _tells(answer: Mapping[str, Any]) -> bool:
+def tells(answer: Mapping[str, Any]) -> bool:
+    """Return whether an answer of the web service has instructions."""
     told = (answer.get(name) for name in ("system", "instructions"))
     return any(isinstance(each, str) and each.strip() for each in told)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import shutil
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from common.observe import logs
+from common.settings.fields import SettingFields
 from common.settings.function_tools import by_tool
 from worker.tools import files, programs
 from worker.tools.built_in import BUILT_IN
@@ -56,11 +58,13 @@ class _File:
         stamp: the stamp of the last version that was tried.
         tool: the tool of the last version that loaded; None if no version did.
         retry_seconds: when to load the same version again; None: never.
+        problem: why the last version did not load; empty: it did.
     """
 
     stamp: Stamp
     tool: Tool | None
     retry_seconds: float | None = None
+    problem: str = ""
 
 
 class ToolRegistry:
@@ -108,10 +112,32 @@ class ToolRegistry:
         self._complaints: frozenset[tuple[str, str]] = frozenset()
         self._tools: list[Tool] = []
         self._replaced: dict[str, str] = {}
+        self._file_of: dict[str, Path] = {}
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tool_set = self._new_tool_set()
         self._refreshing: asyncio.Task[None] | None = None
         self._is_slow = False
+
+    @classmethod
+    def of(cls, settings: SettingFields) -> Self:
+        """Build the registry of a process with these settings. Must be called on the event loop of its calls."""
+        return cls(
+            settings.tools_dirs,
+            timeout_seconds=settings.tool_timeout_seconds,
+            node=shutil.which("node"),
+            granted=settings.tools_env,
+        )
+
+    @property
+    def file_names(self) -> dict[str, str]:
+        """The names of the files of the loaded tools, by the names of the tools."""
+        return {name: self._shown(file) for name, file in self._file_of.items()}
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """Each file that is not used, or whose newest version is not, with the reason."""
+        broken = {(self._shown(file), known.problem) for file, known in self._files.items() if known.problem}
+        return sorted(broken | self._complaints)
 
     async def start(self) -> None:
         """Load the files and log the outcome. Takes at most `start_seconds`."""
@@ -207,7 +233,7 @@ class ToolRegistry:
             reason = repr(error)
         stays = None if in_use is None else "the version that was loaded before"
         _log.error("a tool file does not load", file=self._shown(file), reason=one_line(reason), in_use=stays)
-        return _File(stamp, in_use, retry_seconds)
+        return _File(stamp, in_use, retry_seconds, one_line(reason))
 
     async def _tool(self, file: Path) -> Tool:
         within_seconds = self.limits.load_seconds
@@ -236,6 +262,7 @@ class ToolRegistry:
                 continue
             tools[name] = known.tool
             file_of[name] = file
+        self._file_of = file_of
         self._complain(complaints)
         self._warn_of_replaced({name: self._shown(file) for name, file in file_of.items() if name in BUILT_IN})
         if list(tools.values()) == self._tools:

@@ -1,0 +1,1 @@
+"""The part of the sub-command `check` that a dispatcher needs: avr-ami."""
