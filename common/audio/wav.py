@@ -57,22 +57,22 @@ class _Format:
     bits: int
 
 
-def read_wav(path: Path) -> bytes:
+def read_wav(path: Path, *, max_bytes: int = MAX_WAV_BYTES) -> bytes:
     """Return the sound of a WAV file as PCM16 LE mono at 8 kHz; several channels are averaged.
 
     Raises:
         WavError: no such file, not a WAV file, a coding other than PCM, float or G.711, or larger than
-        `MAX_WAV_BYTES`.
+        `max_bytes`.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_WAV_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise WavError(f"{path}: file not found") from None
     except OSError as error:
         raise WavError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > MAX_WAV_BYTES:
-        raise WavError(f"{path}: larger than {MAX_WAV_BYTES // 2**20} MiB: shorten it to the part to be played")
+    if len(content) > max_bytes:
+        raise WavError(f"{path}: larger than {max_bytes // 2**20} MiB: shorten it to the part to be played")
     try:
         wav_format, data = _parse(content)
         mono = _decode(wav_format, data)

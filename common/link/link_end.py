@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 from typing import Protocol as Interface
 
 import structlog
@@ -31,8 +32,8 @@ LINK_LIMITS = Limits(
     stranger_bytes=4096,
 )
 # Time from the opening of the WebSocket to the peer's HELLO, and its proof of CLUSTER_TOKEN.
-HELLO_SECONDS = 2.0
-MAX_HELLO_FIELD_CHARS = 256
+HELLO_SECONDS: Final = 2.0
+MAX_HELLO_FIELD_CHARS: Final = 256
 
 log = structlog.get_logger()
 
@@ -57,7 +58,13 @@ class LinkEnd:
     """An `Owner` of a WebSocket that speaks the link protocol."""
 
     def __init__(
-        self, hello: Hello, owner: LinkOwner, token: Token | None = None, lines: LineLimit | None = None
+        self,
+        hello: Hello,
+        owner: LinkOwner,
+        token: Token | None = None,
+        lines: LineLimit | None = None,
+        *,
+        hello_seconds: float = HELLO_SECONDS,
     ) -> None:
         """Create the end of a link.
 
@@ -66,7 +73,9 @@ class LinkEnd:
             owner: receives the link's events.
             token: CLUSTER_TOKEN.
             lines: limits the log lines about refused links; shared by all links of a process.
+            hello_seconds: maximum time from the opening of the WebSocket to the peer's HELLO and proof.
         """
+        self._hello_seconds = hello_seconds
         self._handshake = TokenHandshake(hello, token)
         self._lines = lines or LineLimit()
         self._peer: Hello | None = None
@@ -121,8 +130,9 @@ class LinkEnd:
         self.send(self._handshake.greeting)
         # Sent alone: with records of the same turn it could exceed the bound of a stranger's bytes.
         self._flush()
+        seconds = self._hello_seconds
         loop = asyncio.get_running_loop()
-        self._hello_timer = loop.call_later(HELLO_SECONDS, self._fail, f"no HELLO within {HELLO_SECONDS:g} s")
+        self._hello_timer = loop.call_later(seconds, self._fail, f"no HELLO within {seconds:g} s")
 
     def received(self, data: BytesLike, text: bool) -> None:
         """Split a message into records and deliver them."""

@@ -71,9 +71,17 @@ class Tls:
     Args:
         files: the files.
         make: makes the context, such as `TlsFiles.of_port`; the exception of its first call is raised here.
+        look_seconds: interval of the looks at the files.
     """
 
-    def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], ssl.SSLContext]) -> None:
+    def __init__(
+        self,
+        files: TlsFiles,
+        make: Callable[[TlsFiles], ssl.SSLContext],
+        *,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._look_seconds = look_seconds
         self._files = files
         self._make = make
         # Taken before the files are read, so that a change in between is seen at the next look.
@@ -86,9 +94,9 @@ class Tls:
         self._look_now.set()
 
     async def look_later(self) -> None:
-        """Look at the files after `LOOK_SECONDS`, or as soon as `look_soon` is called."""
+        """Look at the files after `look_seconds`, or as soon as `look_soon` is called."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._look_now.wait(), LOOK_SECONDS)
+            await asyncio.wait_for(self._look_now.wait(), self._look_seconds)
         self._look_now.clear()
         await self.look()
 

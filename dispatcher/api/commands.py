@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 from typing import Protocol as Interface
 
 import structlog
@@ -15,7 +15,7 @@ from common.errors import LinkProtocolError, ServiceError
 from common.link import wire
 from common.link.wire import Kind
 
-RESULT_SECONDS = 10.0
+RESULT_SECONDS: Final = 10.0
 # Maximum number of events that wait for a slow reader. Over it, the stream ends, because events would be missing.
 MAX_WAITING_EVENTS = 1000
 
@@ -75,8 +75,9 @@ class CommandsWithoutWorker:
 class Commands:
     """The unanswered commands and watches of one link."""
 
-    def __init__(self, send: Callable[[bytes], None]) -> None:
+    def __init__(self, send: Callable[[bytes], None], *, result_seconds: float = RESULT_SECONDS) -> None:
         self._send = send
+        self._result_seconds = result_seconds
         self._numbers = itertools.count(1)
         self._results: dict[int, asyncio.Future[wire.Result]] = {}
         self._watches: dict[int, tuple[str, asyncio.Queue[dict[str, Any]]]] = {}
@@ -141,11 +142,11 @@ class Commands:
         self._results[number] = future
         self._send(command)
         try:
-            async with asyncio.timeout(RESULT_SECONDS):
+            async with asyncio.timeout(self._result_seconds):
                 result = await future
         except TimeoutError:
             raise CommandError(
-                504, f"the worker of this call did not answer within {RESULT_SECONDS:g} s"
+                504, f"the worker of this call did not answer within {self._result_seconds:g} s"
             ) from None
         finally:
             del self._results[number]

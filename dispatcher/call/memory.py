@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 
@@ -19,12 +19,12 @@ from common.net import json_depth
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
 # The oldest items are dropped first. The context of a model (128k tokens) holds no more than this either.
-MAX_ITEMS = 1000
-MAX_BYTES = 1024 * 1024
+MAX_ITEMS: Final = 1000
+MAX_BYTES: Final = 1024 * 1024
 # Maximum replies without a settled heard part. A worker that leaves more is faulty.
-MAX_REPLIES = 256
+MAX_REPLIES: Final = 256
 # Characters of their text: however many of them have to be escaped, they fit into one record.
-MAX_REPLY_CHARS = 128 * 1024
+MAX_REPLY_CHARS: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,12 @@ class CallMemory:
         is_recalled: the memory comes from Redis, and no session has gone on from it yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES, max_reply_chars: int = MAX_REPLY_CHARS
+    ) -> None:
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._max_reply_chars = max_reply_chars
         self.profile: wire.Profile | None = None
         self.next_index = 0
         self.is_recalled = False
@@ -96,7 +101,7 @@ class CallMemory:
         self._bytes += size_bytes - (known.size_bytes if known is not None else 0)
         if known is None:
             self._insert(item_id, record.after)
-        while len(self._order) > MAX_ITEMS or (self._bytes > MAX_BYTES and len(self._order) > 1):
+        while len(self._order) > self._max_items or (self._bytes > self._max_bytes and len(self._order) > 1):
             self._changed.add(self._order[0])
             self._forget(self._order[0])
 
@@ -237,7 +242,7 @@ class CallMemory:
         return None if memory.is_empty else memory
 
     def _add_text(self, reply: _Reply, text: str) -> None:
-        room = MAX_REPLY_CHARS - sum(each.text_chars for each in self._replies.values())
+        room = self._max_reply_chars - sum(each.text_chars for each in self._replies.values())
         if room > 0:
             reply.text.append(text[:room])
             reply.text_chars += min(len(text), room)

@@ -16,11 +16,9 @@ from websockets.asyncio.client import connect as library_connect
 from websockets.asyncio.server import serve as library_serve
 from websockets.exceptions import ConnectionClosed
 
-import common.link.link_end
-import common.net.websocket
 from common.errors import LinkProtocolError
 from common.link import wire
-from common.link.link_end import LINK_LIMITS, LinkEnd
+from common.link.link_end import HELLO_SECONDS, LINK_LIMITS, LinkEnd
 from common.link.wire import Hello, Kind
 from common.net.tokens import Token
 from common.net.websocket_client import connect
@@ -49,8 +47,9 @@ class Recorder:
         hello: Hello,
         on_record: Callable[[Recorder, Record], None] | None = None,
         token: Token | None = None,
+        hello_seconds: float = HELLO_SECONDS,
     ) -> None:
-        self.end = LinkEnd(hello, self, token)
+        self.end = LinkEnd(hello, self, token, hello_seconds=hello_seconds)
         self.hellos: list[Hello] = []
         self.records: list[Record] = []
         self.read_seconds: list[float] = []
@@ -85,10 +84,10 @@ class Recorder:
 
 
 @contextlib.asynccontextmanager
-async def far_end(far: Recorder) -> AsyncIterator[str]:
+async def far_end(far: Recorder, limits: Limits = LINK_LIMITS) -> AsyncIterator[str]:
     """Yield the URL of a listener whose only link is `far`'s."""
     sock = socket.create_server(("127.0.0.1", 0))
-    server = await serve(lambda *_: far.end, sock, limits=LINK_LIMITS)
+    server = await serve(lambda *_: far.end, sock, limits=limits)
     try:
         yield f"ws://127.0.0.1:{sock.getsockname()[1]}/link"
     finally:
@@ -278,18 +277,16 @@ async def test_a_newer_protocol_is_welcome() -> None:
         assert far.hellos[0].protocol == wire.PROTOCOL_VERSION + 1
 
 
-async def test_a_peer_without_hello_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", 0.05)
-    far = Recorder(FAR)
+async def test_a_peer_without_hello_is_disconnected() -> None:
+    far = Recorder(FAR, hello_seconds=0.05)
     async with far_end(far) as url, library_connect(url) as client:
         await client.wait_closed()
         assert client.close_code == 1002
         assert "no HELLO" in await far.lost_because()
 
 
-async def test_a_peer_may_be_silent_after_hello(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", 0.05)
-    async with linked() as (near, far):
+async def test_a_peer_may_be_silent_after_hello() -> None:
+    async with linked(Recorder(FAR, hello_seconds=0.05), Recorder(NEAR, hello_seconds=0.05)) as (near, far):
         # Past the time, by a timer that is due after it.
         late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(0.1, late.set_result, None)
@@ -328,11 +325,9 @@ async def test_an_oversize_message_ends_the_link_at_once() -> None:
         assert "exceeds" in await far.lost_because()
 
 
-async def test_a_peer_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)
-    monkeypatch.setattr("tests.common.link.test_link_end.LINK_LIMITS", quick)
+async def test_a_peer_that_falls_silent_is_lost() -> None:
     far = Recorder(FAR)
-    async with far_end(far) as url:
+    async with far_end(far, Limits(ping_interval_seconds=0.02, silence_timeout_seconds=0.1)) as url:
         client = await greeted_client(url)
         # It reads no more, so it answers no ping.
         client.transport.pause_reading()
@@ -389,9 +384,8 @@ async def test_nothing_of_a_stranger_gets_through(monkeypatch: pytest.MonkeyPatc
     assert far.records == []
 
 
-async def test_a_silent_stranger_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", 0.05)
-    far = Recorder(FAR, token=TOKEN)
+async def test_a_silent_stranger_is_disconnected() -> None:
+    far = Recorder(FAR, token=TOKEN, hello_seconds=0.05)
     challenging = Hello(wire.PROTOCOL_VERSION, "1.0.0", "dispatcher", "d-1", "", "00" * 32)
     async with far_end(far) as url, library_connect(url) as client:
         await client.send(wire.encode(challenging, 0))
@@ -454,10 +448,9 @@ TOO_MUCH = {
 @pytest.mark.parametrize("sent", TOO_MUCH.values(), ids=TOO_MUCH)
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_a_stranger_that_sends_too_much_is_disconnected(
-    token: Token | None, sent: bytes, at_once: bool, monkeypatch: pytest.MonkeyPatch
+    token: Token | None, sent: bytes, at_once: bool
 ) -> None:
-    monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", PATIENCE_SECONDS)
-    far = Recorder(FAR, token=token)
+    far = Recorder(FAR, token=token, hello_seconds=PATIENCE_SECONDS)
     async with far_end(far) as url:
         if at_once:
             _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2].partition("/")[0]))
@@ -475,9 +468,8 @@ async def test_a_stranger_that_sends_too_much_is_disconnected(
     assert far.hellos == []
 
 
-async def test_the_bound_leaves_room_for_hello_and_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.link.link_end, "HELLO_SECONDS", PATIENCE_SECONDS)
-    far = Recorder(FAR)
+async def test_the_bound_leaves_room_for_hello_and_proof() -> None:
+    far = Recorder(FAR, hello_seconds=PATIENCE_SECONDS)
     hello = frame(2, wire.encode(NEAR, 0))
     async with far_end(far) as url:
         _, writer = await raw_link(url)

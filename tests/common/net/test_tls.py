@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from prometheus_client import Counter
 from structlog.testing import capture_logs
 
-import common.net.tls
 from common.net.tls import Tls, TlsFiles, problems_of_link, problems_of_port
 from common.runtime.lasting_task import repeat
 from tests.certificates import Authority, self_signed
@@ -192,11 +191,8 @@ class TestRenewal:
         await tls.look()
         assert tls.context is not context
 
-    async def test_the_files_are_looked_at_all_the_time(
-        self, authority: Authority, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(common.net.tls, "LOOK_SECONDS", 0.01)
-        tls = Tls(authority.issue(), TlsFiles.of_port)
+    async def test_the_files_are_looked_at_all_the_time(self, authority: Authority) -> None:
+        tls = Tls(authority.issue(), TlsFiles.of_port, look_seconds=0.01)
         context = tls.context
         looking = asyncio.create_task(
             repeat(tls.look_later, task="certificates", failures=Counter("failures", "of the test", registry=None))
@@ -205,11 +201,8 @@ class TestRenewal:
         await eventually(lambda: tls.context is not context, PATIENCE_SECONDS)
         looking.cancel()
 
-    async def test_the_files_are_read_at_once_on_request(
-        self, authority: Authority, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(common.net.tls, "LOOK_SECONDS", 3600)
-        tls = Tls(authority.issue(), TlsFiles.of_port)
+    async def test_the_files_are_read_at_once_on_request(self, authority: Authority) -> None:
+        tls = Tls(authority.issue(), TlsFiles.of_port, look_seconds=3600)
         context = tls.context
         looking = asyncio.create_task(
             repeat(tls.look_later, task="certificates", failures=Counter("failures", "of the test", registry=None))

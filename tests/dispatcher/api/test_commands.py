@@ -7,16 +7,15 @@ import orjson
 import pytest
 
 from common.link import wire
-from dispatcher.api import commands as module
-from dispatcher.api.commands import MAX_WAITING_EVENTS, CommandError, Commands
+from dispatcher.api.commands import MAX_WAITING_EVENTS, RESULT_SECONDS, CommandError, Commands
 from tests.helpers import eventually
 
 
 class Worker:
     """The worker's end of a link, for commands only."""
 
-    def __init__(self) -> None:
-        self.commands = Commands(self._send)
+    def __init__(self, result_seconds: float = RESULT_SECONDS) -> None:
+        self.commands = Commands(self._send, result_seconds=result_seconds)
         self.asked: list[wire.Command] = []
 
     def _send(self, record: bytes) -> None:
@@ -58,8 +57,8 @@ async def test_a_refusal_is_an_error_with_its_status(worker: Worker) -> None:
     assert refused.value.status == 409
 
 
-async def test_unanswered_command_times_out(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RESULT_SECONDS", 0.01)
+async def test_unanswered_command_times_out() -> None:
+    worker = Worker(result_seconds=0.01)
     with pytest.raises(CommandError) as refused:
         await worker.commands.run("call-1", "say")
     assert refused.value.status == 504

@@ -95,17 +95,15 @@ def test_a_worker_that_takes_over_is_told_all_of_it_in_order() -> None:
 # Bounds
 
 
-def test_the_oldest_items_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_ITEMS", 3)
-    memory = CallMemory()
+def test_the_oldest_items_are_forgotten_first() -> None:
+    memory = CallMemory(max_items=3)
     for number in range(5):
         remember(memory, f"item_{number}", f"item_{number - 1}" if number else "")
     assert memory.order == ["item_2", "item_3", "item_4"]
 
 
-def test_so_they_are_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
-    memory = CallMemory()
+def test_so_they_are_where_they_are_long() -> None:
+    memory = CallMemory(max_bytes=1000)
     for number in range(5):
         remember(memory, f"item_{number}", f"item_{number - 1}" if number else "", size_bytes=400)
     assert memory.order == ["item_3", "item_4"]
@@ -124,9 +122,8 @@ def test_replies_are_bounded() -> None:
     assert [reply.index for reply in spoken(memory)] == list(range(module.MAX_REPLIES, 2 * module.MAX_REPLIES))
 
 
-def test_so_is_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REPLY_CHARS", 10)
-    memory = CallMemory()
+def test_so_is_their_text() -> None:
+    memory = CallMemory(max_reply_chars=10)
     memory.reply_began(0, "a")
     memory.reply_began(1, "b")
     memory.reply_text(0, 100, "one two")
