@@ -96,7 +96,7 @@ async def run(settings: Settings, process: Process) -> int:
         tenants=tenants,
     )
     await records.start()
-    runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)
+    runner = await admin.serve(application(dispatcher, known.admin_token, calls_port=port_of(sock)), admin_sock)
 
     def is_listening() -> None:
         log.info(
