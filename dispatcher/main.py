@@ -117,6 +117,7 @@ async def run(settings: Settings, process: Process) -> int:
 
     ready = asyncio.create_task(dispatcher.links.wait_up())
     ready.add_done_callback(lambda _: process.ready())
+    process.calls = lambda: dispatcher.calls
     await process.draining.wait()
 
     # 1. Take no new calls, and let running calls end by themselves until the deadline.

@@ -109,6 +109,7 @@ async def run(settings: Settings, process: Process) -> int:
         admin_port=admin_port,
         compiled=COMPILED,
     )
+    process.calls = lambda: worker.calls
     process.ready()
     await process.draining.wait()
 
