@@ -39,6 +39,7 @@ WITH_IO: Final = (
     "common/observe/test_value_file.py",
     "common/runtime/test_child.py",
     "common/runtime/test_cli.py",
+    "common/runtime/test_completion.py",
     "common/runtime/test_healthcheck.py",
     "common/runtime/test_process.py",
     "common/runtime/test_runtime_folder.py",
