@@ -96,7 +96,7 @@ async def run(settings: Settings, process: Process) -> int:
         tenants=tenants,
     )
     await records.start()
-    runner = await admin.serve(application(dispatcher, known.admin_token), admin_sock)
+    runner = await admin.serve(application(dispatcher, known.admin_token, calls_port=port_of(sock)), admin_sock)
 
     def is_listening() -> None:
         log.info(
@@ -117,6 +117,7 @@ async def run(settings: Settings, process: Process) -> int:
 
     ready = asyncio.create_task(dispatcher.links.wait_up())
     ready.add_done_callback(lambda _: process.ready())
+    process.calls = lambda: dispatcher.calls
     await process.draining.wait()
 
     # 1. Take no new calls, and let running calls end by themselves until the deadline.

@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.audio.wav import WavError, read_wav, write_wav
+from common.audio.wav import WavError, write_wav
+from common.observe.status_line import StatusLine
+from simulator import caller_speech
 from simulator.avr.call_record import (
     CallReport,
     ConnectionBack,
@@ -20,24 +22,25 @@ from simulator.avr.call_record import (
     Violation,
 )
 from simulator.avr.core import CallError, SimulatedCall, place_call
-from simulator.avr.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ, SAMPLES_PER_MS
+from simulator.avr.greeting import wait_for_greeting
+from simulator.avr.microphone import Microphone
+from simulator.avr.playout import SAMPLES_PER_MS
+from simulator.call_progress import show_call, speech_seconds
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 
 # Without --seconds: hang up after this time of silence on both sides ...
 _SILENCE_SECONDS = 5.0
-# ... and at the latest this time after the WAV, if the service never stops talking.
+# ... and at the latest this time after the speech, if the service never stops talking.
 _LONGEST_REPLY_SECONDS = 120.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `call`."""
     parser.add_argument("url", metavar="URL", help="ws://host:port; query parameters become the call's metadata")
-    parser.add_argument("--wav", metavar="IN.wav", type=Path, required=True, help="speech of the caller")
-    parser.add_argument(
-        "--out", metavar="OUT.wav", type=Path, required=True, help="file for the audio that the caller hears"
-    )
+    caller_speech.add_arguments(parser, required=True)
+    parser.add_argument("--out", metavar="OUT.wav", type=Path, help="file for the audio that the caller hears")
     parser.add_argument("--uuid", help="the call's uuid (default: a new one)")
-    parser.add_argument("--dtmf", metavar="DIGITS", default="", help="keys to press after the WAV, such as 12#")
+    parser.add_argument("--dtmf", metavar="DIGITS", default="", help="keys to press after the speech, such as 12#")
     parser.add_argument(
         "--seconds",
         type=seconds_argument,
@@ -54,37 +57,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace) -> int:
     """Place the call, then save and print the result; return 0 only for audio without a breach of the protocol."""
     try:
-        speech = read_wav(args.wav)
-        if not args.out.parent.is_dir():
+        speech = await caller_speech.load(args) or b""
+        if args.out is not None and not args.out.parent.is_dir():
             raise WavError(f"{args.out}: there is no folder {args.out.parent}")
-        call = await place_call(
-            args.url, speech=speech, uuid=args.uuid, dtmf=args.dtmf, reconnect_seconds=args.reconnect
-        )
+        _say(Microphone(), speech, args.dtmf)  # raises before the call what would be raised within it
+        call = await place_call(args.url, uuid=args.uuid, reconnect_seconds=args.reconnect)
     except (WavError, CallError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stderr.write(f"call {call.uuid} is up: {_speech_seconds(speech):.1f} s to say, Ctrl-C hangs up\n")
+    sys.stderr.write(f"call {call.uuid} is up: {speech_seconds(speech):.1f} s to say, Ctrl-C hangs up\n")
+    line = StatusLine()
     with stop_on_signal() as stop:
         async with call:
-            await _until_over(call, stop, _speech_seconds(speech), args.seconds)
+            tasks = [
+                asyncio.create_task(_converse(call, speech, args, line)),
+                asyncio.create_task(show_call(line, call, speech_seconds(speech))),
+                asyncio.create_task(stop.wait()),
+            ]
+            conversation, _, stopping = tasks
+            await asyncio.wait({conversation, stopping}, timeout=args.seconds, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # a timeout or a close is also an end
     report = call.report()
     sys.stdout.write("".join(_transcript_lines(call.messages)) + "\n" + table(_rows(report, args.out)))
     return _save_and_judge(call, report, args.out)
 
 
-async def _until_over(
-    call: SimulatedCall, stop: asyncio.Event, speech_seconds: float, limit_seconds: float | None
-) -> None:
-    """Wait until it is time to hang up: the limit, silence, Ctrl-C, or a close by the service."""
-    if limit_seconds is None:
-        over = call.wait_for(_SilentForLong(), timeout_seconds=speech_seconds + _LONGEST_REPLY_SECONDS)
+async def _converse(call: SimulatedCall, speech: bytes, args: argparse.Namespace, line: StatusLine) -> None:
+    """Speak when the agent has greeted, and return when it is time to hang up.
+
+    Without a limit that is after silence, and with `--seconds` when the service closes the call.
+    """
+    if not args.at_once:
+        why = await wait_for_greeting(call)
+        if why:
+            line.clear()
+            sys.stderr.write(f"{why}: speaking now\n")
+    _say(call.microphone, speech, args.dtmf)
+    if args.seconds is None:
+        longest_seconds = speech_seconds(speech) + _LONGEST_REPLY_SECONDS
+        await call.wait_for(_SilentForLong(), timeout_seconds=longest_seconds)
     else:
-        over = call.wait_for(lambda call: call.closed.is_set(), timeout_seconds=limit_seconds)
-    waits = [asyncio.create_task(over), asyncio.create_task(stop.wait())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)  # a timeout is also an end
+        await call.closed.wait()
+
+
+def _say(microphone: Microphone, speech: bytes, dtmf: str) -> None:
+    microphone.press(dtmf, after_bytes=microphone.say(speech))
 
 
 class _SilentForLong:
@@ -100,9 +119,10 @@ class _SilentForLong:
         return call.closed.is_set() or now_seconds - self._sound_at_seconds >= _SILENCE_SECONDS
 
 
-def _save_and_judge(call: SimulatedCall, report: CallReport, out: Path) -> int:
+def _save_and_judge(call: SimulatedCall, report: CallReport, out: Path | None) -> int:
     try:
-        write_wav(out, call.heard_pcm)
+        if out is not None:
+            write_wav(out, call.heard_pcm)
     except OSError as error:
         sys.stderr.write(f"{out}: cannot be written: {error.strerror}\n")
         return 1
@@ -134,7 +154,7 @@ def _transcript_lines(messages: list[Message]) -> Iterator[str]:
                 continue
 
 
-def _rows(report: CallReport, out: Path) -> list[tuple[str, str]]:
+def _rows(report: CallReport, out: Path | None) -> list[tuple[str, str]]:
     first_audio, latencies = report.first_audio_seconds, report.reply_latencies_seconds
     gaps = f"{report.gaps}, the longest {report.longest_gap_seconds * 1000:.1f} ms" if report.gaps else "none"
     return [
@@ -149,13 +169,9 @@ def _rows(report: CallReport, out: Path) -> list[tuple[str, str]]:
         ("gaps", gaps),
         ("errors", str(len(report.errors))),
         ("outages", str(len(report.outages))),
-        ("written to", str(out)),
+        *(() if out is None else (("written to", str(out)),)),
     ]
 
 
 def _closing(report: CallReport) -> str:
     return f"{report.close_code} {one_line(report.close_reason)}".rstrip()
-
-
-def _speech_seconds(speech: bytes) -> float:
-    return len(speech) / (SAMPLE_RATE_HZ * SAMPLE_BYTES)

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.audio.wav import to_pcm16
+from common.audio.wav import WavError, to_pcm16
+from simulator import caller_speech
 from simulator.avr.call_record import CallReport
 from simulator.avr.core import CallError, SimulatedCall, place_call
+from simulator.avr.greeting import wait_for_greeting
+from simulator.avr.microphone import Microphone
 from simulator.avr.playout import SAMPLE_RATE_HZ
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 
@@ -62,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="ws://host:port")
     parser.add_argument("--calls", metavar="N", type=_calls_argument, required=True, help="calls at once")
     parser.add_argument("--seconds", metavar="S", type=seconds_argument, required=True, help="length of each call")
+    caller_speech.add_arguments(parser, required=False)
     parser.add_argument(
         "--ramp-seconds", type=seconds_argument, default=1.0, help="time in which the calls start (default: 1)"
     )
@@ -77,12 +81,18 @@ async def run(args: argparse.Namespace) -> int:
     """Place the calls and print the table; return 0 only if calls were answered and none failed."""
     finished: list[LoadCall] = []
     live: set[SimulatedCall] = set()
+    try:
+        speech = await caller_speech.load(args)
+        Microphone().say(speech or b"")  # raises before the calls what would be raised within them
+    except (WavError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     with stop_on_signal() as stop:
         progress = asyncio.create_task(_progress(args.calls, live, finished))
         try:
             async with asyncio.TaskGroup() as calls:
                 for number in range(args.calls):
-                    calls.create_task(_one_call(args, number, live, finished, stop))
+                    calls.create_task(_one_call(args, number, speech, live=live, finished=finished, stop=stop))
         finally:
             progress.cancel()
     sys.stdout.write(table(summary(finished)))
@@ -93,6 +103,8 @@ async def run(args: argparse.Namespace) -> int:
 async def _one_call(
     args: argparse.Namespace,
     number: int,
+    speech: bytes | None,
+    *,
     live: set[SimulatedCall],
     finished: list[LoadCall],
     stop: asyncio.Event,
@@ -106,7 +118,7 @@ async def _one_call(
         return
     live.add(call)
     async with call:
-        talking = asyncio.create_task(_talk(call, number))
+        talking = asyncio.create_task(_talk(call, number, speech, at_once=args.at_once))
         over = asyncio.create_task(call.closed.wait())
         stopping = asyncio.create_task(stop.wait())
         tasks = {talking, over, stopping}
@@ -127,8 +139,12 @@ async def _stopped(stop: asyncio.Event, *, within_seconds: float) -> bool:
     return True
 
 
-async def _talk(call: SimulatedCall, number: int) -> None:
-    speech = speech_like(_LOWEST_TONE_HZ + _TONE_STEP_HZ * (number % _TONES), _TALK_SECONDS)
+async def _talk(call: SimulatedCall, number: int, speech: bytes | None, *, at_once: bool) -> None:
+    """Speak in turns, from the end of the agent's greeting on, unless `at_once`."""
+    if speech is None:
+        speech = speech_like(_LOWEST_TONE_HZ + _TONE_STEP_HZ * (number % _TONES), _TALK_SECONDS)
+    if not at_once:
+        await wait_for_greeting(call)
     pause = bytes(round(_PAUSE_SECONDS * SAMPLE_RATE_HZ) * 2)
     while not call.closed.is_set():
         await call.say(speech + pause)

@@ -103,6 +103,7 @@ async def run(settings: Settings, process: Process) -> int:
         admin_port=admin_port,
         compiled=COMPILED,
     )
+    process.calls = lambda: worker.calls
     process.ready()
     await process.draining.wait()
 

@@ -1,7 +1,8 @@
 """WAV files as PCM16 little-endian, mono, 8 kHz: the only audio format of AVR Core.
 
-Accepted are integer PCM of 8, 16, 24 or 32 bits, floats of 32 or 64 bits, and G.711. The number of channels and
-the sample rate are free. The whole file is at hand, so the conversion can be simple and good instead of fast.
+Accepted are integer PCM of 8, 16, 24 or 32 bits, floats of 32 or 64 bits, G.711, and with the extra `[gsm]` GSM
+06.10. The number of channels and the sample rate are free. The whole file is at hand, so the conversion can be
+simple and good instead of fast.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from common.audio import g711
+from common.audio import g711, gsm
 from common.errors import LocalError
 
 SAMPLE_RATE_HZ = 8000
@@ -33,7 +34,6 @@ _FORMAT_NAMES = {
     0x0003: "float",
     0x0006: "G.711 A-law",
     0x0007: "G.711 mu-law",
-    0x0031: "GSM",
     0x0055: "MP3",
 }
 
@@ -61,7 +61,7 @@ def read_wav(path: Path, *, max_bytes: int = MAX_WAV_BYTES) -> bytes:
     """Return the sound of a WAV file as PCM16 LE mono at 8 kHz; several channels are averaged.
 
     Raises:
-        WavError: no such file, not a WAV file, a coding other than PCM, float or G.711, or larger than
+        WavError: no such file, not a WAV file, an unknown coding, or larger than
         `max_bytes`.
     """
     try:
@@ -74,10 +74,23 @@ def read_wav(path: Path, *, max_bytes: int = MAX_WAV_BYTES) -> bytes:
     if len(content) > max_bytes:
         raise WavError(f"{path}: larger than {max_bytes // 2**20} MiB: shorten it to the part to be played")
     try:
-        wav_format, data = _parse(content)
-        mono = _decode(wav_format, data)
+        return decode_wav(content)
     except ValueError as error:
         raise WavError(f"{path}: {error}") from None
+
+
+def decode_wav(content: bytes) -> bytes:
+    """Return the sound of a WAV file's content, as `read_wav` does.
+
+    Raises:
+        ValueError: the content cannot be used; the message says why.
+    """
+    wav_format, data = _parse(content)
+    if wav_format.tag == gsm.FORMAT_TAG:
+        _check(wav_format)
+        mono = gsm.decode_gsm(content)
+    else:
+        mono = _decode(wav_format, data)
     return to_pcm16(resample(mono, wav_format.rate_hz))
 
 
@@ -161,10 +174,14 @@ def _parse_format(chunk: bytes) -> _Format:
     return _Format(tag, channels, rate_hz, bits)
 
 
-def _decode(wav_format: _Format, data: bytes) -> npt.NDArray[np.float64]:
-    """Return mono samples of -1 to 1, shape (n,); an incomplete last frame is dropped."""
+def _check(wav_format: _Format) -> None:
     if wav_format.channels < 1 or not _MIN_RATE_HZ <= wav_format.rate_hz <= _MAX_RATE_HZ:
         raise ValueError(f"{wav_format.channels} channels at {wav_format.rate_hz} Hz are not supported")
+
+
+def _decode(wav_format: _Format, data: bytes) -> npt.NDArray[np.float64]:
+    """Return mono samples of -1 to 1, shape (n,); an incomplete last frame is dropped."""
+    _check(wav_format)
     frame_bytes = wav_format.bits // 8 * wav_format.channels
     if frame_bytes:
         data = data[: len(data) // frame_bytes * frame_bytes]
@@ -188,6 +205,9 @@ def _decode(wav_format: _Format, data: bytes) -> npt.NDArray[np.float64]:
             samples = np.frombuffer(g711.decode_ulaw(data), "<i2") / 32768.0
         case _:
             name = _FORMAT_NAMES.get(wav_format.tag, f"format {wav_format.tag}")
-            raise ValueError(f"{name} with {wav_format.bits} bits is not supported: convert it to 16-bit PCM")
+            raise ValueError(
+                f"{name} with {wav_format.bits} bits is not supported: convert it to 16-bit PCM, "
+                "such as ffmpeg -i IN.wav -c:a pcm_s16le OUT.wav"
+            )
     mono: npt.NDArray[np.float64] = np.nan_to_num(samples).reshape(-1, wav_format.channels).mean(axis=1)
     return mono

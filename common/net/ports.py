@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from common.errors import SettingsError
@@ -91,6 +92,22 @@ def host_address(redis_url: str) -> str:
     if url.hostname is None:  # unix://
         return "127.0.0.1"
     family, _, _, _, target = socket.getaddrinfo(url.hostname, url.port or 6379, type=socket.SOCK_DGRAM)[0]
+    return _address_towards(family, target)
+
+
+def outward_address() -> str:
+    """Return the address of this host on its default route: other hosts mostly reach it there.
+
+    Without a route, return loopback's address.
+    """
+    # Addresses of documentation (RFC 5737, RFC 3849), which belong to nobody.
+    for family, target in ((socket.AF_INET, ("192.0.2.1", 9)), (socket.AF_INET6, ("2001:db8::1", 9))):
+        with contextlib.suppress(OSError):
+            return _address_towards(family, target)
+    return "127.0.0.1"
+
+
+def _address_towards(family: int, target: Any) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect(target)  # UDP: selects the route and sends nothing
         address: str = probe.getsockname()[0]

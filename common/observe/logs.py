@@ -35,19 +35,22 @@ def get_logger() -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 
-def configure(
-    process_name: str, *, level: LogLevel = LogLevel.INFO, line_format: LogFormat = LogFormat.JSON
-) -> None:
+def configure(process_name: str, *, level: LogLevel = LogLevel.INFO, line_format: LogFormat | None = None) -> None:
     """Send all lines to stderr in one format, including libraries' warnings and errors.
 
     Logging raises no exception from here on: a line that cannot be written is lost.
+
+    Args:
+        process_name: field of each line.
+        level: least severe lines.
+        line_format: None: for people if stderr is a terminal, otherwise for machines.
     """
     severity = logging.getLevelNamesMapping()[level.upper()]
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
     render: Processor
-    if line_format is LogFormat.CONSOLE:
-        colors = sys.stderr is not None and sys.stderr.isatty()
+    if line_format is LogFormat.CONSOLE or (line_format is None and on_terminal):
         plain = structlog.dev.plain_traceback
-        render = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
+        render = structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=plain)
     else:
         render = _render_json
 

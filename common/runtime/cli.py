@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
@@ -87,10 +87,42 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         SystemExit: with code 2 if the command line is wrong, 0 if it asks for help or the release.
     """
     chosen = next((each for each in arguments if not each.startswith("-")), None)
-    return _parser(chosen).parse_args(arguments)
+    parser, parsers = _parser(chosen)
+    _suggest(arguments, chosen, parser, parsers)
+    return parser.parse_args(arguments)
 
 
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
+def _suggest(
+    arguments: Sequence[str],
+    chosen: str | None,
+    parser: argparse.ArgumentParser,
+    parsers: Mapping[str, argparse.ArgumentParser],
+) -> None:
+    """Refuse a misspelt sub-command or option with the nearest right one; argparse refuses all others."""
+    from common.settings.nearest import nearest_word
+
+    if chosen is None:
+        return
+    if chosen not in parsers:
+        near = nearest_word(chosen, parsers)
+        if near is not None:
+            parser.error(f"there is no command {chosen!r}: did you mean {near!r}?")
+        return
+    known = parsers[chosen]._option_string_actions
+    for argument in arguments[arguments.index(chosen) + 1 :]:
+        name = argument.partition("=")[0]
+        if argument == "--":
+            return
+        # argparse takes a beginning of an option for the option, and text with a space for a value.
+        if not name.startswith("--") or " " in argument or any(each.startswith(name) for each in known):
+            continue
+        near = nearest_word(name, known)
+        if near is not None:
+            parsers[chosen].error(f"there is no option {name}: did you mean {near}?")
+
+
+def _parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Return the parser, and those of the sub-commands; the arguments are those of the chosen one."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Telephone calls to OpenAI's Realtime API: a speech-to-speech service for AVR.",
@@ -108,7 +140,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         if command.name == chosen:
             command.add_arguments(sub_parser)
             sub_parser.epilog = _settings_help(command) + f"example:\n  {command.example}"
-    return parser
+    return parser, commands.choices
 
 
 def _settings_help(command: Command) -> str:
@@ -163,6 +195,20 @@ def _plain(module: str) -> Callable[[argparse.Namespace], int]:
         return code
 
     return run
+
+
+def _print_completion(options: argparse.Namespace) -> int:
+    from common.runtime.completion import script
+
+    parsers = {name: argparse.ArgumentParser() for name in _COMMANDS}
+    for name, command in _COMMANDS.items():
+        command.add_arguments(parsers[name])
+    print(script(options.shell, PROGRAM, parsers), end="")  # noqa: T201 - what was asked for
+    return 0
+
+
+def _add_shell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
 
 
 def _arguments_of(module: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -297,6 +343,13 @@ _COMMANDS: Final = {
             example=f"{PROGRAM} load ws://127.0.0.1:6030 --calls 20 --seconds 30",
             run=_tool("simulator.load"),
             add_arguments=_arguments_of("simulator.load"),
+        ),
+        Command(
+            name="completion",
+            summary="a script with which a shell completes sub-commands and options",
+            example=f'eval "$({PROGRAM} completion bash)"',
+            run=_print_completion,
+            add_arguments=_add_shell,
         ),
     )
 }

@@ -25,7 +25,9 @@ from common.errors import ServiceError
 from common.net.read_coalescer import READ_COALESCER
 from common.observe import log_writer, logs, metrics, redaction
 from common.observe.metrics import ProcessMetrics
+from common.observe.status_line import StatusLine
 from common.runtime import signals
+from common.runtime.drain_progress import show_drain
 from common.runtime.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from common.runtime.process_exit import INTERRUPTED, exit_now
 from common.runtime.release import COMPILED, RELEASE
@@ -66,6 +68,7 @@ class Process:
         drain_deadline: on the clock of `time.monotonic`; None before `draining`.
         signalled_twice: whether a second signal set `stopping`, and not the end of `drain_seconds`.
         interrupted: whether that signal was Ctrl-C (SIGINT).
+        calls: counts the running calls, from any thread; None: their number is not known.
         heartbeat: tells `serve`, if there is one, that this process lives.
     """
 
@@ -81,6 +84,7 @@ class Process:
         self.drain_deadline: float | None = None
         self.signalled_twice = False
         self.interrupted = False
+        self.calls: Callable[[], int | None] = lambda: None
         self._drain_seconds = drain_seconds
         self.heartbeat = Heartbeat(-1 if child is None else child.ready_fd)
         self._is_ready = False
@@ -187,6 +191,13 @@ async def send_heartbeats(heartbeat: Heartbeat) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
+async def _show_drain(process: Process) -> None:
+    """Show the progress of the drain, once it begins, if stderr is a terminal."""
+    await process.draining.wait()
+    assert process.drain_deadline is not None
+    await show_drain(StatusLine(), process.drain_deadline, process.calls)
+
+
 async def _cancel_the_rest() -> None:
     """Cancel the tasks that `main` left behind, and let them clean up."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
@@ -234,6 +245,8 @@ async def _run_main(main: Main, settings: Settings, role: Role, process: Process
         asyncio.create_task(send_heartbeats(process.heartbeat)),
         asyncio.create_task(reload.run()),
     ]
+    if process.child is None:
+        background.append(asyncio.create_task(_show_drain(process)))
     if role is not Role.SERVE:
         measured = metrics.dispatcher() if role is Role.DISPATCHER else metrics.worker()
         log_writer.count_dropped(measured.log_lines_dropped.inc)

@@ -14,16 +14,18 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from common.errors import ServiceError, SettingsError
-from common.net.ports import ALL_ADDRESSES, port_of, reserve_port
+from common.net.ports import ALL_ADDRESSES, outward_address, port_of, reserve_port
 from common.observe import log_writer, logs, metrics
+from common.runtime.banner import banner
 from common.runtime.child import Child
 from common.runtime.child_environment import environment_of
 from common.runtime.heartbeat import MAX_SILENCE_SECONDS, Watchdog
 from common.runtime.process import Process, process_metrics, watch_process
+from common.runtime.release import RELEASE
 from common.runtime.runtime_folder import runtime_folder
 from common.settings.child_settings import ChildSettings
 from common.settings.roles import Role
@@ -45,6 +47,9 @@ CHILD_DRAIN_PART: Final = 0.75
 
 DISPATCHERS_GONE_PART: Final = 0.85
 """Share of DRAIN_SECONDS after which workers are told to end, even if dispatchers have not ended."""
+
+BANNER_SECONDS: Final = 10.0
+"""Maximum time after `serving` until the banner is shown, although a process is not ready yet."""
 
 _log = logs.get_logger()
 
@@ -144,6 +149,7 @@ class Supervisor:
         self._dispatchers: list[Child] = []
         self._serving = False
         self._exit_code = 0
+        process.calls = metrics.calls_active
 
     async def run(self) -> int:
         """Start all children, wait until the process must stop, and stop all children."""
@@ -245,7 +251,30 @@ class Supervisor:
                 dispatchers=len(self._dispatchers),
                 redis="embedded" if self._redis is not None else "external",
             )
+            if sys.stderr is not None and sys.stderr.isatty():
+                await self._show_banner()
         await self._process.draining.wait()
+
+    async def _show_banner(self) -> None:
+        """Tell a person at the terminal where the service is.
+
+        Wait until everything listens, at most `BANNER_SECONDS`.
+        """
+        all_ready = asyncio.gather(*(child.ready.wait() for child in (*self._workers, *self._dispatchers)))
+        draining = asyncio.ensure_future(self._process.draining.wait())
+        waits: set[asyncio.Future[Any]] = {all_ready, draining}
+        await asyncio.wait(waits, timeout=BANNER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not self._process.draining.is_set():
+            text = banner(
+                self._settings,
+                host=outward_address(),
+                port=self._port,
+                admin_port=self._admin_port,
+                title=f"avr-sts-openai {RELEASE}",
+            )
+            sys.stderr.write(text)
 
     async def _unless_draining(self, children: Sequence[Child], timeout_seconds: float | None) -> bool:
         """Wait for the first ready child; return False if the time is over, or the process must stop."""

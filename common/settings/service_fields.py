@@ -124,8 +124,9 @@ class ServiceFields(BaseModel):
     log_level: Annotated[LogLevel, BeforeValidator(one_of(LogLevel))] = Field(
         default=LogLevel.INFO, description="least severe lines in the log: debug, info, warning or error"
     )
-    log_format: Annotated[LogFormat, BeforeValidator(one_of(LogFormat))] = Field(
-        default=LogFormat.JSON, description="form of log lines: json or console"
+    log_format: Annotated[LogFormat, BeforeValidator(one_of(LogFormat))] | None = Field(
+        default=None,
+        description="form of log lines: json or console; unset: console on a terminal, otherwise json",
     )
     strict_settings: Boolean = Field(
         default=False,

@@ -73,10 +73,17 @@ class Calls(Interface):
         """Return the commands of the call's worker, or of the call's dispatcher while no worker has the call."""
 
 
-def application(dispatcher: Calls, token: Token | None = None) -> web.Application:
-    """Return the application: probes and metrics without restrictions, page and API by the rules of access."""
+def application(
+    dispatcher: Calls, token: Token | None = None, *, calls_port: int | None = None
+) -> web.Application:
+    """Return the application: probes and metrics without restrictions, page and API by the rules of access.
+
+    `calls_port` is told to callers that connect here by mistake.
+    """
     not_ready = "no link to a worker yet, or draining"
-    app = admin.application(lambda: dispatcher.is_ready, not_ready, lambda: dispatcher.problems)
+    app = admin.application(
+        lambda: dispatcher.is_ready, not_ready, lambda: dispatcher.problems, calls_port=calls_port
+    )
     records = RecordsApi(dispatcher.record_taker)
     api = CallsApi(dispatcher, records)
     access = Access(token)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import os
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import aiohttp
 import yarl
+
+from simulator.avr.connect_errors import explain, without_secrets
 
 ABNORMAL_CLOSURE = 1006
 
@@ -87,12 +87,15 @@ class AvrConnection:
         connector = aiohttp.TCPConnector(socket_factory=_socket_factory(sockets), ssl=True if tls is None else tls)
         session = aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER_BYTES)
         try:
-            with _connect_errors(url, timeout_seconds):
-                async with asyncio.timeout(timeout_seconds):
-                    websocket = await session.ws_connect(
-                        _with_metadata(url, metadata), headers=headers, max_msg_size=_MAX_MESSAGE_BYTES
-                    )
-                    await websocket.send_str(init)
+            async with asyncio.timeout(timeout_seconds):
+                websocket = await session.ws_connect(
+                    _with_metadata(url, metadata), headers=headers, max_msg_size=_MAX_MESSAGE_BYTES
+                )
+                await websocket.send_str(init)
+        except (aiohttp.ClientError, OSError) as error:
+            await session.close()
+            why = await explain(error, url, timeout_seconds)
+            raise CallError(f"cannot connect to {without_secrets(url)}: {why}") from None
         except BaseException:
             await session.close()
             raise
@@ -146,36 +149,6 @@ class AvrConnection:
         for connection in self._sockets:
             if connection.fileno() >= 0:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-@contextmanager
-def _connect_errors(url: str, timeout_seconds: float) -> Iterator[None]:
-    """Turn errors of opening a connection into one line with the URL, without its secrets."""
-    try:
-        yield
-    except aiohttp.WSServerHandshakeError as error:
-        why = f"HTTP {error.status} {http.client.responses.get(error.status, '')}".rstrip()
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-        why = "not a ws:// or wss:// address"
-    except TimeoutError:
-        why = f"no answer within {timeout_seconds:g} s"
-    except aiohttp.ClientConnectorError as error:
-        number = error.os_error.errno
-        why = os.strerror(number) if number and number > 0 else error.os_error.strerror or str(error.os_error)
-    except (aiohttp.ClientError, OSError) as error:
-        why = str(error) or type(error).__name__
-    else:
-        return
-    raise CallError(f"cannot connect to {_without_secrets(url)}: {why}")
-
-
-def _without_secrets(url: str) -> str:
-    """Return the URL without its user and its query (a token, telephone numbers)."""
-    try:
-        parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    except ValueError:
-        return "this URL"
 
 
 def _socket_factory(sockets: list[socket.socket]) -> Callable[[Any], socket.socket]:

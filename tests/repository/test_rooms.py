@@ -98,9 +98,14 @@ ROOMS_OF_A_PACKAGE = {
     "simulator.schedule": set[str](),
     "simulator.terminal": set[str](),
     "simulator.waiting": set[str](),
-    "simulator.call": {"simulator.avr", "simulator.terminal"},
+    "simulator.espeak": set[str](),
+    "simulator.caller_speech": {"simulator.espeak"},
+    "simulator.call_progress": {"simulator.avr"},
+    "simulator.call": {
+        *("simulator.avr", "simulator.call_progress", "simulator.caller_speech", "simulator.terminal"),
+    },
     "simulator.demo": {"simulator.avr", "simulator.realtime", "simulator.terminal"},
-    "simulator.load": {"simulator.avr", "simulator.terminal"},
+    "simulator.load": {"simulator.avr", "simulator.caller_speech", "simulator.terminal"},
     "simulator.simulate": {"simulator.realtime", "simulator.terminal"},
 }
 """Which room of a package may import which other room of the same package."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from common.audio.wav import read_wav, to_pcm16, write_wav
 from simulator import call
+from tests.helpers import needed_program
 from tests.simulator.avr_service import Connection, avr_service, echo
+from tests.terminal import CTRL_C, Terminal
 
 _PROGRAM = """
 import argparse, asyncio, sys
@@ -25,7 +28,7 @@ sys.exit(asyncio.run(call.run(parser.parse_args())))
 def _arguments(*arguments: str | Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     call.add_arguments(parser)
-    return parser.parse_args([str(argument) for argument in arguments])
+    return parser.parse_args(["--at-once", *(str(argument) for argument in arguments)])
 
 
 @pytest.fixture
@@ -225,7 +228,19 @@ async def test_ctrl_c_hangs_up_and_saves_heard_audio(tmp_path: Path, speech: Pat
 
     async with avr_service(echo_and_tell) as service:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _PROGRAM, service.url, "--wav", speech, "--out", out, "--seconds", "60"),
+            *(
+                sys.executable,
+                "-c",
+                _PROGRAM,
+                service.url,
+                "--at-once",
+                "--wav",
+                speech,
+                "--out",
+                out,
+                "--seconds",
+                "60",
+            ),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -238,3 +253,63 @@ async def test_ctrl_c_hangs_up_and_saves_heard_audio(tmp_path: Path, speech: Pat
     assert b"closed with    1000" in printed
     assert connection.websocket.close_code == 1000
     assert len(read_wav(out)) > 0
+
+
+def _polite(*arguments: str | Path) -> argparse.Namespace:
+    args = _arguments(*arguments)
+    args.at_once = False
+    return args
+
+
+async def test_caller_speaks_when_the_greeting_has_ended(speech: Path) -> None:
+    spoke_at: list[int] = []
+
+    async def greet(connection: Connection) -> None:
+        await connection.listen(5)
+        await connection.send_audio(b"\x00\x20" * 8000)  # a second
+        while not any(connection.frames[-1]):
+            if await connection.receive() is None:
+                return
+        spoke_at.append(len(connection.frames))
+        await connection.listen()
+
+    async with avr_service(greet) as service:
+        assert await call.run(_polite(service.url, "--wav", speech, "--seconds", "4")) == 0
+    # 5 frames before the greeting, 50 of it, and 25 of the pause. A late machine sends frames late, not fewer.
+    assert spoke_at[0] >= 5 + 50 + 25
+
+
+async def test_call_needs_no_output_file(speech: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async with avr_service(echo) as service:
+        assert await call.run(_arguments(service.url, "--wav", speech, "--seconds", "0.5")) == 0
+    assert "written to" not in capsys.readouterr().out
+    assert os.listdir(tmp_path) == [speech.name]  # noqa: PTH208 - one look at a local folder
+
+
+async def test_text_is_spoken_by_espeak(capsys: pytest.CaptureFixture[str]) -> None:
+    needed_program("espeak-ng")
+    async with avr_service(echo) as service:
+        assert await call.run(_arguments(service.url, "--say", "Good morning", "--seconds", "1")) == 0
+        (connection,) = service.connections
+    assert any(any(frame) for frame in connection.frames)
+    assert "s to say" in capsys.readouterr().err
+
+
+async def test_long_speech_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
+    wav = tmp_path / "long.wav"
+    write_wav(wav, b"\x00\x20" * 8000 * 6)
+    async with avr_service(echo) as service:
+        program: list[str | Path] = [sys.executable, "-c", _PROGRAM, service.url, "--at-once"]
+        program += ["--wav", wav, "--seconds", "60"]
+        with Terminal(program, os.environ, tmp_path) as terminal:
+            await asyncio.to_thread(terminal.read_until, "\r\x1b[Ksaid 0 of 6 s, 0 replies so far\r")
+            await asyncio.to_thread(terminal.read_until, "\r\x1b[Ksaid 1 of 6 s")
+            terminal.press(CTRL_C)
+            assert await asyncio.to_thread(terminal.end) == 0
+
+
+def test_words_or_a_file_are_required(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("ws://x",), ("ws://x", "--wav", "a.wav", "--say", "hello")):
+        with pytest.raises(SystemExit):
+            _arguments(*arguments)
+    assert "--say" in capsys.readouterr().err

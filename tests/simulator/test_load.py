@@ -5,10 +5,12 @@ import asyncio
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from common.audio.wav import write_wav
 from simulator import load
 from simulator.avr.call_record import CallRecord, CallReport, ErrorMessage, Violation
 from simulator.load import LoadCall, Outcome, judge, quantiles, speech_like, summary
@@ -29,7 +31,7 @@ _HEARD = replace(_SILENT, frames_received=50, first_audio_seconds=0.25, heard_se
 def _arguments(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     load.add_arguments(parser)
-    return parser.parse_args(arguments)
+    return parser.parse_args(["--at-once", *arguments])
 
 
 def _table(printed: str) -> dict[str, str]:
@@ -213,3 +215,25 @@ def test_an_impossible_number_of_calls_is_refused(calls: str, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         _arguments("ws://x", "--calls", calls, "--seconds", "1")
     assert f"{calls!r} is not a number of calls: give one from 1 to 10000" in capsys.readouterr().err
+
+
+async def test_caller_of_load_waits_for_the_greeting_and_plays_a_file(tmp_path: Path) -> None:
+    wav = tmp_path / "in.wav"
+    write_wav(wav, b"\x00\x20" * 4000)
+    spoke_at: list[int] = []
+
+    async def greet(connection: Connection) -> None:
+        await connection.send_audio(b"\x00\x20" * 4000)
+        while await connection.receive() is not None:
+            if connection.frames and any(connection.frames[-1]):
+                assert connection.frames[-1] == b"\x00\x20" * 160
+                spoke_at.append(len(connection.frames))
+                break
+        await connection.listen()
+
+    args = _arguments("ws://x", "--calls", "1", "--seconds", "4", "--wav", str(wav))
+    args.at_once = False
+    async with avr_service(greet) as service:
+        args.url = service.url
+        assert await load.run(args) == 0
+    assert spoke_at[0] >= 25 + 25  # the greeting and the pause

@@ -58,6 +58,12 @@ def render() -> tuple[bytes, str]:
     return prometheus_client.generate_latest(_rendered), CONTENT_TYPE
 
 
+def calls_active() -> int | None:
+    """Return the number of running calls of this process, or of all that share their values; None: not known."""
+    calls = _rendered.get_sample_value(f"{PREFIX}calls_active")
+    return None if calls is None else round(calls)
+
+
 def counter(name: str, help_text: str, *labels: str, prefix: str = PREFIX) -> Counter:
     """Create a counter; its name is given without prefix."""
     return Counter(f"{prefix}{name}", help_text, labels, registry=_registry)  # the library adds _total

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import io
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import soundfile
 
 import simulator
 from common.audio import g711
@@ -14,7 +17,7 @@ from common.audio.wav import WavError, read_wav, resample, to_pcm16, write_wav
 
 CALLER = Path(simulator.__file__).with_name("speech") / "caller.wav"
 
-_PCM, _ADPCM, _FLOAT, _ALAW, _MULAW = 1, 2, 3, 6, 7
+_PCM, _ADPCM, _FLOAT, _ALAW, _MULAW, _GSM = 1, 2, 3, 6, 7, 0x31
 
 
 def _riff(*chunks: tuple[bytes, bytes]) -> bytes:
@@ -103,6 +106,37 @@ def test_g711_is_expanded(
     codes = encode(to_pcm16(_tone(440, 8000, 0.1)))
     path = _write(tmp_path / "tone.wav", _riff(_fmt(tag, 1, 8000, 8, b"\0\0"), (b"data", codes)))
     assert read_wav(path) == decode(codes)
+
+
+def _gsm(pcm: bytes) -> bytes:
+    """Return a WAV file with GSM 06.10, as Asterisk's WAV49."""
+    content = io.BytesIO()
+    samples = np.frombuffer(pcm, "<i2")
+    soundfile.write(content, samples, 8000, format="WAV", subtype="GSM610")
+    return content.getvalue()
+
+
+def test_gsm_is_decoded_by_libsndfile(tmp_path: Path) -> None:
+    path = _write(tmp_path / "tone.wav", _gsm(to_pcm16(_tone(1000, 8000))))
+    samples = _samples(read_wav(path))
+    assert abs(len(samples) - 8000) <= 320  # whole blocks
+    assert _peak_hz(samples[:8000]) == pytest.approx(1000, abs=2)
+    assert samples.std() == pytest.approx(0.35, abs=0.05)
+
+
+def test_gsm_without_libsndfile_is_refused_with_two_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / "tone.wav", _gsm(to_pcm16(_tone(1000, 8000))))
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(WavError, match=r"pip install 'avr-sts-openai\[gsm\]', or convert the file: ffmpeg -i "):
+        read_wav(path)
+
+
+def test_gsm_that_is_damaged_is_one_line(tmp_path: Path) -> None:
+    path = _write(tmp_path / "bad.wav", _riff(_fmt(_GSM, 1, 8000, 0), (b"data", b"\1")))
+    with pytest.raises(WavError, match="its GSM cannot be decoded"):
+        read_wav(path)
 
 
 def test_extensible_headers_chunks_and_odd_lengths_are_read(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from common.errors import SettingsError
-from common.net.ports import ALL_ADDRESSES, host_address, host_and_port, listen_socket, port_of, reserve_port
+from common.net.ports import (
+    ALL_ADDRESSES,
+    host_address,
+    host_and_port,
+    listen_socket,
+    outward_address,
+    port_of,
+    reserve_port,
+)
 
 LOOPBACK = "127.0.0.1"
 
@@ -141,3 +149,8 @@ def test_the_address_towards_a_redis_on_this_host_is_loopback(url: str) -> None:
 )
 def test_an_address_with_colons_is_put_in_brackets(host: str, written: str) -> None:
     assert host_and_port(host, 7000) == written
+
+
+def test_outward_address_belongs_to_this_host() -> None:
+    with listen_socket(outward_address(), 0, variable="PORT") as listener:
+        assert port_of(listener)

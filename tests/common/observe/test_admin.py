@@ -41,7 +41,7 @@ BAD = {
 
 
 @contextlib.asynccontextmanager
-async def port() -> AsyncIterator[int]:
+async def port(calls_port: int | None = None) -> AsyncIterator[int]:
     """Yield an admin port with requests that look at a body and a host, and one that fails."""
 
     async def body(request: web.Request) -> web.Response:
@@ -53,7 +53,7 @@ async def port() -> AsyncIterator[int]:
     async def fault(request: web.Request) -> web.Response:
         raise RuntimeError("a fault of ours")
 
-    app = admin.application(lambda: True, "not ready")
+    app = admin.application(lambda: True, "not ready", calls_port=calls_port)
     app.add_routes([web.post("/body", body), web.get("/host", host), web.get("/fault", fault)])
     sock = socket.create_server(("127.0.0.1", 0))
     runner = await admin.serve(app, sock)
@@ -103,3 +103,23 @@ async def test_our_own_fault_is_logged_with_its_place() -> None:
     (line,) = lines
     assert (line["event"], line["log_level"], line["times"]) == ("request failed", "error", 1)
     assert isinstance(line["exc_info"], RuntimeError)
+
+
+LOST_CALLER = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/", b"/sts?token=a-secret", b"/body"])
+@pytest.mark.parametrize(("calls_port", "told"), [(6030, b"6030"), (None, b"none")])
+async def test_caller_at_the_wrong_port_is_told_the_right_one(
+    path: bytes, calls_port: int | None, told: bytes
+) -> None:
+    async with port(calls_port) as number:
+        answer = await ask(number, LOST_CALLER % path)
+    assert answer.startswith(b"HTTP/1.1 421 Misdirected Request\r\n")
+    assert b"\r\nAVR-STS-Calls-Port: " + told + b"\r\n" in answer
+    assert b"a-secret" not in answer
+
+
+async def test_upgrade_on_a_path_with_a_route_is_left_alone() -> None:
+    async with port(6030) as number:
+        assert (await ask(number, LOST_CALLER % b"/host")).startswith(b"HTTP/1.1 200 OK\r\n")

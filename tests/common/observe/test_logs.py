@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -97,6 +98,24 @@ def test_pythons_warnings_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
         logs.configure("worker")
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     assert "DeprecationWarning: old" in only(capsys)["event"]
+
+
+def test_lines_on_a_terminal_are_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = _Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    logs.configure("worker")
+    logs.get_logger().info("call opened")
+    logs.configure("worker", line_format=LogFormat.JSON)
+    logs.get_logger().info("call closed")
+    opened, closed = screen.getvalue().splitlines()
+    assert "call opened" in opened
+    assert "\x1b[" in opened
+    assert json.loads(closed)["event"] == "call closed"
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize("log_format", LogFormat)

@@ -16,7 +16,7 @@ from common.settings.roles import Role
 
 COMMANDS = [
     *("serve", "dispatcher", "worker", "healthcheck", "await-workers", "check", "tool", "erase"),
-    *("call", "simulate", "load"),
+    *("call", "simulate", "load", "completion"),
 ]
 
 
@@ -157,3 +157,25 @@ def test_numpy_finds_blas_with_one_thread_unless_told_otherwise(monkeypatch: pyt
     monkeypatch.setitem(cli._COMMANDS, "worker", command)
     assert cli.main(["worker"]) == 0
     assert environment == {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("serv",), "error: there is no command 'serv': did you mean 'serve'?"),
+        (("wroker",), "error: there is no command 'wroker': did you mean 'worker'?"),
+        (("call", "ws://x", "--wva", "a.wav"), "error: there is no option --wva: did you mean --wav?"),
+        (("load", "ws://x", "--cals=2"), "error: there is no option --cals: did you mean --calls?"),
+    ],
+)
+def test_misspelt_word_is_answered_with_the_right_one(
+    arguments: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_option_that_is_shortened_is_still_taken() -> None:
+    options = cli.parse_arguments(["load", "ws://x", "--cal", "2", "--sec", "3"])
+    assert (options.calls, options.seconds) == (2, 3.0)

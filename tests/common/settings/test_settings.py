@@ -11,7 +11,7 @@ from common.audio.wav import write_wav
 from common.errors import SettingsError
 from common.net.json_depth import MAX_LEVELS
 from common.net.tls import TlsFiles
-from common.observe.log_options import LogFormat, LogLevel
+from common.observe.log_options import LogLevel
 from common.settings.child_settings import ChildSettings
 from common.settings.models import VOICES
 from common.settings.openai_fields import Eagerness, TurnDetection
@@ -93,7 +93,7 @@ def test_defaults_are_the_contracts() -> None:
     assert settings.dispatchers == 1
     assert settings.worker_max_calls == 200
     assert settings.worker_address is None
-    assert (settings.log_level, settings.log_format) == (LogLevel.INFO, LogFormat.JSON)
+    assert (settings.log_level, settings.log_format) == (LogLevel.INFO, None)
     assert settings.openai_audio_format is AudioFormat.PCM
     assert settings.openai_welcome_message is None
     assert settings.openai_welcome_interruptible is True
