@@ -38,6 +38,10 @@ _ANSWERS_WITHOUT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST",
 """OpenSSL's reasons for an answer that is no TLS."""
 
 
+_TLS_HANDSHAKE: Final = b"\x16"
+"""The type of the record with which a TLS server begins (RFC 8446, 5.1)."""
+
+
 async def explain(error: Exception, url: str, timeout_seconds: float) -> str:
     """Return the reason of an error of opening a WebSocket to `url`.
 
@@ -68,7 +72,7 @@ async def explain(error: Exception, url: str, timeout_seconds: float) -> str:
     if not _is_unreachable(error):
         if parts.scheme == "wss" and await _speaks_http(host, port):
             return _USE_WS
-        if parts.scheme == "ws" and _is_no_answer(error) and await _speaks_tls(host, port):
+        if parts.scheme == "ws" and _may_be_tls(error) and await _speaks_tls(host, port):
             return _USE_WSS
     if tls_error is not None:
         return f"TLS failed: {_reason(tls_error)}"
@@ -106,8 +110,10 @@ def _is_unreachable(error: Exception) -> bool:
     return not isinstance(error.os_error, ConnectionResetError | BrokenPipeError)
 
 
-def _is_no_answer(error: Exception) -> bool:
-    """Return whether the port did not answer in HTTP; some TLS ports answer plain text with HTTP 400."""
+def _may_be_tls(error: Exception) -> bool:
+    """Return whether a TLS port may have refused plain text; it closes the connection, or answers HTTP 400."""
+    if isinstance(error, TimeoutError):
+        return False
     return not isinstance(error, aiohttp.WSServerHandshakeError) or error.status == 400
 
 
@@ -131,30 +137,31 @@ def _reason(error: Exception) -> str:
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
+    """Return whether the port answers the beginning of TLS with a TLS record."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # no data is sent
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(host, port, ssl=context)
-            await _abort(writer)
-            return True
-    return False
+    hello = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    return await _answer(host, port, hello.read(), 1) == _TLS_HANDSHAKE
 
 
 async def _speaks_http(host: str, port: int) -> bool:
+    """Return whether the port answers plain HTTP."""
+    request = f"GET / HTTP/1.1\r\nHost: {host_and_port(host, port)}\r\n\r\n"
+    return await _answer(host, port, request.encode(), 5) == b"HTTP/"
+
+
+async def _answer(host: str, port: int, sent: bytes, size: int) -> bytes:
+    """Return the first bytes of the answer; fewer or none if they do not come in time."""
     with suppress(OSError, TimeoutError, EOFError):
         async with asyncio.timeout(PROBE_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
             try:
-                writer.write(f"GET / HTTP/1.1\r\nHost: {host_and_port(host, port)}\r\n\r\n".encode())
-                return await reader.readexactly(5) == b"HTTP/"
+                writer.write(sent)
+                return await reader.readexactly(size)
             finally:
-                await _abort(writer)
-    return False
-
-
-async def _abort(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()
-    with suppress(OSError):
-        await writer.wait_closed()
+                writer.transport.abort()
+                with suppress(OSError):
+                    await writer.wait_closed()
+    return b""
