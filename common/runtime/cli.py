@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
@@ -99,12 +99,10 @@ def _suggest(
     parsers: Mapping[str, argparse.ArgumentParser],
 ) -> None:
     """Refuse a misspelt sub-command or option with the nearest right one; argparse refuses all others."""
-    from common.settings.nearest import nearest_word
-
     if chosen is None:
         return
     if chosen not in parsers:
-        near = nearest_word(chosen, parsers)
+        near = _nearest(chosen, parsers)
         if near is not None:
             parser.error(f"there is no command {chosen!r}: did you mean {near!r}?")
         return
@@ -116,9 +114,16 @@ def _suggest(
         # argparse takes a beginning of an option for the option, and text with a space for a value.
         if not name.startswith("--") or " " in argument or any(each.startswith(name) for each in known):
             continue
-        near = nearest_word(name, known)
+        near = _nearest(name, known)
         if near is not None:
             parsers[chosen].error(f"there is no option {name}: did you mean {near}?")
+
+
+def _nearest(word: str, words: Iterable[str]) -> str | None:
+    # Loaded only for a misspelt word: a health check runs every few seconds.
+    from common.settings.nearest import nearest_word
+
+    return nearest_word(word, words)
 
 
 def _parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
