@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana import thresholds
 from grafana.dashboard import NOW, Dashboard, Row
-from grafana.formulas import Formulas
+from grafana.formulas import FIRING_ALERTS, Formulas
 from grafana.panels import Query, heat, lines, number
 
 _15M: Final = Formulas(NOW.matchers, "15m")
@@ -61,7 +61,7 @@ FLEET: Final = Dashboard(
                     "Firing alerts",
                     "Alerts of this service that fire; 0 also where its rules are not loaded.",
                     "short",
-                    'count(ALERTS{alertname=~"AvrSts.+", alertstate="firing"}) or vector(0)',
+                    FIRING_ALERTS,
                     limits=thresholds.Limits(1, 3),
                 ),
             ),

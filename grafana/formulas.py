@@ -13,6 +13,9 @@ from common.observe.upstream_codes import OPERATOR_CODES
 
 PREFIX: Final = "avr_sts_"
 
+FIRING_ALERTS: Final = 'count(ALERTS{alertname=~"AvrSts.+", alertstate="firing"}) or vector(0)'
+"""Number of alerts of this service that fire; 0 also where its rules are not loaded."""
+
 OUR_REASONS: Final = ("internal", "lost", "no_answer", "no_capacity", "no_worker", "stopped", "upstream")
 """Reasons of ended calls that count against the service (`EndReason`). The Realtime API is a part of the service:
 callers cannot tell the two apart."""

@@ -22,6 +22,7 @@ from common.check.check import Check, run_all
 from common.check.report import Report
 from common.errors import SettingsError
 from common.observe import redaction
+from common.observe.status_line import StatusLine
 from common.runtime.release import RELEASE
 from common.settings.roles import Role
 from common.settings.settings import Settings
@@ -64,7 +65,7 @@ async def run(options: argparse.Namespace) -> int:
         found = await run_all(
             checks(settings, role, options.seconds),
             seconds=options.seconds,
-            progress=_progress(sys.stderr.isatty()),
+            progress=_progress(StatusLine()),
         )
         report = Report(role.value, RELEASE, [*settings_check.of_right(settings), *found])
     if options.json:
@@ -97,15 +98,16 @@ def checks(settings: Settings, role: Role, seconds: float) -> list[Check]:
     ]
 
 
-def _progress(is_terminal: bool) -> Callable[[Collection[str]], None]:
-    """Return a function that shows the running checks on a terminal, in one line that it overwrites."""
+def _progress(line: StatusLine) -> Callable[[Collection[str]], None]:
+    """Return a function that shows the running checks, and nothing when all have ended."""
 
     def show(running: Collection[str]) -> None:
-        line = f"checking {', '.join(dict.fromkeys(running))} ..." if running else ""
-        sys.stderr.write(f"\r\x1b[K{line[:78]}")
-        sys.stderr.flush()
+        if running:
+            line.show(f"checking {', '.join(dict.fromkeys(running))} ...")
+        else:
+            line.clear()
 
-    return show if is_terminal else lambda _running: None
+    return show
 
 
 def _seconds(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
@@ -16,6 +17,7 @@ from typing import Any, Self
 import yaml
 
 from grafana import generate
+from tests.helpers import eventually
 
 PATIENCE_SECONDS = 30.0
 _LISTENING = re.compile(r'msg="Listening on" address=(\S+)')
@@ -107,3 +109,13 @@ def configuration(directory: Path, targets: dict[str, int], labels: dict[str, di
             }
         ],
     }
+
+
+async def seen(server: Prometheus, expr: str) -> None:
+    """Wait until a query returns a number."""
+
+    async def is_so() -> bool:
+        return await asyncio.to_thread(server.has, expr)
+
+    is_so.__qualname__ = expr
+    await eventually(is_so, PATIENCE_SECONDS)

@@ -25,8 +25,7 @@ from grafana.rule import Alert, Recording, When
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, ToolCall
-from tests.grafana.server import Prometheus, configuration
-from tests.helpers import eventually
+from tests.grafana.server import Prometheus, configuration, seen
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster, ServiceProcess
 from tests.scenarios.tones import tone
 
@@ -108,7 +107,7 @@ async def _run(program: str, redis_url: str, directory: Path, servers: list[Prom
             config = configuration(directory, targets, labels)
             server = await asyncio.to_thread(Prometheus, program, directory, config)
             servers.append(server)
-            await _seen(server, "count(up == 1) == 4")
+            await seen(server, "count(up == 1) == 4")
             urls = [f"ws://127.0.0.1:{line['port']}/", await cluster.url()]
             calls = await _calls(simulator, urls, server, cluster.workers[0].pid)
             at_seconds = await _scraped_again(server)
@@ -147,10 +146,10 @@ async def _calls(
         "sum(avr_sts_upstream_errors_total) >= 3",
         "min(sum by (namespace) (avr_sts_session_duration_seconds_count)) >= 1",
     ):
-        await _seen(server, each)
+        await seen(server, each)
     os.kill(worker_pid, signal.SIGKILL)
     simulator.faults.drop(simulator.sessions[0])
-    await _seen(server, "count(up == 0) == 1")
+    await seen(server, "count(up == 0) == 1")
     return calls
 
 
@@ -173,17 +172,9 @@ async def _converse(call: SimulatedCall) -> None:
 async def _scraped_again(server: Prometheus) -> float:
     """Wait until Prometheus has scraped and evaluated all events so far."""
     since = time.time() + 1
-    await _seen(server, f"min(timestamp(avr_sts_redis_up)) > {since}")
-    await _seen(server, f"min(timestamp(namespace:avr_sts_calls_load:ratio)) > {since + 1}")
+    await seen(server, f"min(timestamp(avr_sts_redis_up)) > {since}")
+    await seen(server, f"min(timestamp(namespace:avr_sts_calls_load:ratio)) > {since + 1}")
     return time.time()
-
-
-async def _seen(server: Prometheus, expr: str) -> None:
-    async def seen() -> bool:
-        return await asyncio.to_thread(server.has, expr)
-
-    seen.__qualname__ = expr
-    await eventually(seen, PATIENCE_SECONDS)
 
 
 def _targets(dashboard: Dashboard) -> Iterator[Any]:

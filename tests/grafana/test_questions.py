@@ -27,7 +27,7 @@ from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, ToolCall
 from tests.docs.blocks import document
-from tests.grafana.server import Prometheus, configuration
+from tests.grafana.server import Prometheus, configuration, seen
 from tests.helpers import eventually
 from tests.scenarios.conversations import converse
 from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
@@ -153,7 +153,7 @@ async def night(prometheus: str, real_redis_url: str, tmp_path: Path) -> AsyncIt
         labels = {name: {"namespace": "voice", "pod": name} for name in targets}
         config = configuration(tmp_path, targets, labels)
         with await asyncio.to_thread(Prometheus, prometheus, tmp_path, config) as server:
-            await _seen(server, "count(up == 1) == 4")
+            await seen(server, "count(up == 1) == 4")
             url = await cluster.url()
             ended, going_on = [await place_call(url, metadata={"to": "100"}) for _ in range(2)]
             for call in (ended, going_on):
@@ -165,17 +165,9 @@ async def night(prometheus: str, real_redis_url: str, tmp_path: Path) -> AsyncIt
             simulator.faults.refuse(503, times=1000)
             failed = await place_call(url, metadata={"to": "200"})
             await asyncio.wait_for(failed.closed.wait(), PATIENCE_SECONDS)
-            await _seen(server, 'sum(avr_sts_calls_total{outcome="failed"}) == 1')
-            await _seen(server, "namespace:avr_sts_calls_error_budget:ratio < 1")
+            await seen(server, 'sum(avr_sts_calls_total{outcome="failed"}) == 1')
+            await seen(server, "namespace:avr_sts_calls_error_budget:ratio < 1")
             yield Night(server, await cluster.admin_url(), going_on, ended, failed)
-
-
-async def _seen(server: Prometheus, expr: str) -> None:
-    async def seen() -> bool:
-        return await asyncio.to_thread(server.has, expr)
-
-    seen.__qualname__ = expr
-    await eventually(seen, PATIENCE_SECONDS)
 
 
 async def _lose_the_worker_of(cluster: Cluster, call: SimulatedCall) -> None:

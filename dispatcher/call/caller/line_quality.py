@@ -10,7 +10,7 @@ import math
 import struct
 from typing import Final
 
-from dispatcher.avr.protocol import SAMPLE_RATE_HZ
+from dispatcher.avr.protocol import FRAME_BYTES, SAMPLE_RATE_HZ
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import Metric
 
@@ -30,7 +30,6 @@ SILENCE_DBFS: Final = -96.0
 """Level of digital silence, below that of the lowest bit."""
 
 _BYTES_PER_SECOND: Final = 2.0 * SAMPLE_RATE_HZ
-_FRAME_BYTES: Final = 320
 _FULL_SCALE: Final = 32768.0
 # No packet has come yet on this connection.
 _NEVER: Final = -1.0
@@ -91,7 +90,7 @@ class LineQuality:
     def _look(self, pcm: bytes, now_seconds: float) -> None:
         self._look_seconds = now_seconds + SAMPLE_SECONDS
         if self.is_speaking:
-            self._powers.append(_power(pcm[-_FRAME_BYTES:]))
+            self._powers.append(_power(pcm[-FRAME_BYTES:]))
         self._looks += 1
         if self._looks < LOOKS_OF_A_REPORT:
             return
