@@ -66,7 +66,7 @@ $(TREE_STAMP): $(STAMP) setup.py $(shell find common dispatcher simulator worker
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python -m simulator.demo
+	@$(BIN)/avr-sts-openai demo
 
 test: $(READY)
 	$(RUN) -m pytest $(TESTS) -m 'not system' --numprocesses=$(TEST_PROCESSES) --dist=worksteal

@@ -14,7 +14,18 @@ from common.runtime.release import COMPILED, RELEASE
 from common.runtime.supervisor import command_of
 from common.settings.roles import Role
 
-COMMANDS = ["serve", "dispatcher", "worker", "healthcheck", "await-workers", "erase", "call", "simulate", "load"]
+COMMANDS = [
+    "serve",
+    "dispatcher",
+    "worker",
+    "healthcheck",
+    "await-workers",
+    "erase",
+    "demo",
+    "call",
+    "simulate",
+    "load",
+]
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
