@@ -1,4 +1,4 @@
-"""`make demo`: the main use on one machine, without a key or Redis.
+"""`avr-sts-openai demo`: the main use on one machine, without a key or Redis.
 
 The demo starts the whole service as an operator does (`serve`: embedded Redis, a dispatcher, two workers) against
 the Realtime simulator. It places a call with recorded speech, and prints the result.
@@ -6,8 +6,10 @@ the Realtime simulator. It places a call with recorded speech, and prints the re
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -52,7 +54,7 @@ class Service:
     admin_url: str
 
 
-def main() -> int:
+def run(_: argparse.Namespace) -> int:
     """Run the demo; return 0 only if audio came back."""
     try:
         return asyncio.run(_until_ctrl_c())
@@ -77,6 +79,7 @@ async def _until_ctrl_c() -> int:
 
 async def _demo() -> int:
     speech = read_wav(SPEECH)
+    _make_folder()
     _say("1. starting the Realtime simulator, and the service: embedded Redis, a dispatcher, 2 workers")
     async with RealtimeSimulator() as simulator, _serve(simulator.url) as service:
         _say(f"   AVR Core would connect to {service.url}")
@@ -91,7 +94,6 @@ async def _demo() -> int:
         tokens = await _tokens(service.admin_url)
         workers = await _get_json(f"{service.admin_url}/workers")
     _say("3. the result")
-    OUT.parent.mkdir(exist_ok=True)
     write_wav(OUT, heard)
     turn_seconds = report.reply_latencies_seconds
     rows = [
@@ -110,6 +112,18 @@ async def _demo() -> int:
     if not _is_audible(heard):
         raise DemoError("no audio came back")
     return 0
+
+
+def _make_folder() -> None:
+    """Make the folder of the result before the call, because a call without a result would be in vain."""
+    try:
+        OUT.parent.mkdir(exist_ok=True)
+        if not os.access(OUT.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise DemoError(
+            f"{OUT.parent.absolute()} cannot be written ({error.strerror}): start the demo in a folder of your own"
+        ) from None
 
 
 def _pinned(worker_id: str, calls: list[dict[str, Any]]) -> str:
@@ -253,7 +267,3 @@ async def _tokens(admin_url: str) -> dict[str, int]:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

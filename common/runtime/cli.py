@@ -329,6 +329,12 @@ _COMMANDS: Final = {
             add_arguments=_arguments_of("dispatcher.records.file_erasure"),
         ),
         Command(
+            name="demo",
+            summary="one call through the whole service and a simulated Realtime API: no key, no Redis",
+            example=f"{PROGRAM} demo  # writes what the caller heard into demo-out",
+            run=_plain("simulator.demo"),
+        ),
+        Command(
             name="call",
             summary="one call, placed as AVR Core would place it, with speech from a WAV file",
             example=f"{PROGRAM} call ws://127.0.0.1:6030 --wav question.wav --out answer.wav",

@@ -16,10 +16,14 @@ import pytest
 
 from common.runtime.cli import PROGRAM
 from common.runtime.release import RELEASE
+from tests.repository.imports import module_of, sources
+from tests.repository.running_packages import link_packages
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PROJECT: Final[dict[str, Any]] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 PACKAGES: Final = ("common", "dispatcher", "simulator", "worker")
+NEEDS_AN_EXTRA: Final = {"common.observe.span_export"}
+"""Modules that the service imports only where an extra is installed."""
 SOURCES: Final = ("LICENSE", "README.md", "pyproject.toml", "setup.py")
 
 
@@ -81,18 +85,41 @@ def test_classifiers_name_each_python_that_ci_tests(version: str) -> None:
     assert f"Programming Language :: Python :: {version}" in PROJECT["classifiers"]
 
 
-def test_installed_wheel_runs_beside_nothing_else(wheel: Path, tmp_path: Path) -> None:
-    """The dependencies are those of this environment: no registry is asked."""
-    home = tmp_path / "venv"
-    _run(sys.executable, "-m", "venv", "--without-pip", home, folder=tmp_path)
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel beside what running needs, and nothing else: no registry is asked."""
+    folder = tmp_path_factory.mktemp("installed")
+    home = folder / "venv"
+    _run(sys.executable, "-m", "venv", "--without-pip", home, folder=folder)
     paths = {"base": str(home), "platbase": str(home)}
-    packages = Path(sysconfig.get_path("purelib", "venv", paths))
-    (packages / "tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n", "utf-8")
-    python = home / "bin" / "python"
-    pip = (sys.executable, "-P", "-m", "pip", "--python", python, "install", "--no-index", "--no-deps")
-    _run(*pip, "--ignore-installed", wheel, folder=tmp_path)
-    program = home / "bin" / PROGRAM
+    link_packages(Path(sysconfig.get_path("purelib", "venv", paths)))
+    pip = (sys.executable, "-P", "-m", "pip", "--python", home / "bin" / "python", "install", "--no-index")
+    _run(*pip, "--no-deps", "--ignore-installed", wheel, folder=folder)
+    return home / "bin"
+
+
+def test_installed_wheel_runs_beside_nothing_else(installed: Path, tmp_path: Path) -> None:
+    program, python = installed / PROGRAM, installed / "python"
     assert _run(program, "--version", folder=tmp_path).split()[:2] == [PROGRAM, RELEASE]
     where = _run(python, "-c", "import common, worker; print(common.__file__, worker.__file__)", folder=tmp_path)
-    assert where.count(str(home)) == 2
+    assert where.count(str(installed.parent)) == 2
     assert "OPENAI_API_KEY" in _run(program, "serve", "--help", folder=tmp_path)
+
+
+def test_each_module_needs_the_running_packages_alone(installed: Path, tmp_path: Path) -> None:
+    modules = sorted({module_of(path) for path in sources()} - NEEDS_AN_EXTRA)
+    program = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    _run(installed / "python", "-c", program, *modules, folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytest", "psutil", "mypy", "opentelemetry", "yaml"])
+def test_packages_of_the_tests_are_not_beside_the_wheel(name: str, installed: Path, tmp_path: Path) -> None:
+    program = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is not None)"
+    _run(installed / "python", "-c", program, name, folder=tmp_path)
+
+
+def test_installed_demo_holds_a_call_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    shown = _run(installed / PROGRAM, "demo", folder=tmp_path)
+    assert "agent:" in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"demo-out"}
+    assert [path.stat().st_size > 44 for path in (tmp_path / "demo-out").glob("*.wav")] == [True]

@@ -1,4 +1,4 @@
-"""The command `make demo`."""
+"""The command `avr-sts-openai demo`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ async def test_the_demo_shows_a_call_and_saves_what_the_caller_heard(tmp_path: P
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "simulator.demo",
+        "common.runtime.cli",
+        "demo",
         env=os.environ | {"PYTHONPATH": str(_REPOSITORY)},
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
@@ -43,7 +44,7 @@ async def test_the_demo_shows_a_call_and_saves_what_the_caller_heard(tmp_path: P
 @pytest.mark.parametrize("times", [1, 3])
 async def test_ctrl_c_ends_the_demo_without_traceback(tmp_path: Path, times: int) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "simulator.demo"),
+        *(sys.executable, "-m", "common.runtime.cli", "demo"),
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(_REPOSITORY), "TMPDIR": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE,
@@ -62,3 +63,20 @@ async def test_ctrl_c_ends_the_demo_without_traceback(tmp_path: Path, times: int
     assert errors in ({b""} if times == 1 else {b"", b"interrupted\n"})
     await wait_gone(family)
     assert [*tmp_path.glob("avr-sts-demo-*")] == []  # noqa: ASYNC240 - one look at a local directory
+
+
+async def test_demo_without_a_folder_for_the_result_fails_at_once(tmp_path: Path) -> None:
+    (tmp_path / "demo-out").write_text("a file")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "common.runtime.cli", "demo"),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(_REPOSITORY)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    assert errors.decode() == (
+        f"demo: {tmp_path}/demo-out cannot be written (File exists): start the demo in a folder of your own\n"
+    )

@@ -15,7 +15,7 @@ from common.runtime.supervisor import command_of
 from common.settings.roles import Role
 
 COMMANDS = [
-    *("serve", "dispatcher", "worker", "healthcheck", "await-workers", "check", "tool", "erase"),
+    *("serve", "dispatcher", "worker", "healthcheck", "await-workers", "check", "tool", "erase", "demo"),
     *("call", "simulate", "load", "completion"),
 ]
 
