@@ -56,13 +56,11 @@ async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
     if worker is None:
         return False
     worker.stopped = True
-    calls = await world.calls_on(worker)
-    peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, world.realtime.port)
-    fault = Fault(FaultKind.STOP_WORKER, time.monotonic(), calls, lasts=True, detail=worker.id)
-    frozen = Frozen(fault.at_seconds, math.inf, peers)
+    at_seconds, calls, peers = await world.hold(worker)
+    fault = Fault(FaultKind.STOP_WORKER, at_seconds, calls, lasts=True, detail=worker.id)
+    frozen = Frozen(at_seconds, math.inf, peers)
     world.run_log.frozen.append(frozen)
     world.hit(fault)
-    worker.process.signal(signal.SIGSTOP)
     try:
         await asyncio.sleep(pace.stop_seconds)
     finally:
@@ -85,8 +83,9 @@ async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def _kill_worker(world: World, worker: Member, kind: FaultKind) -> None:
-    calls = await world.calls_on(worker)
-    world.hit(Fault(kind, time.monotonic(), calls, detail=worker.id))
+    worker.stopped = True
+    at_seconds, calls, _ = await world.hold(worker)
+    world.hit(Fault(kind, at_seconds, calls, detail=worker.id))
     await world.kill(worker)
 
 

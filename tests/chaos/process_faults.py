@@ -35,9 +35,9 @@ async def kill_both(world: World, pace: Pace, rng: random.Random) -> bool:
         if not able:
             return False
         dispatcher = rng.choice(able)
-        at_dispatcher = world.calls_at(dispatcher)
         detail = f"{worker.id} and {dispatcher.id}"
-        now_seconds = time.monotonic()
+        now_seconds, on_worker, _ = await world.hold(worker)
+        at_dispatcher = world.calls_at(dispatcher)
         world.hit(Fault(FaultKind.KILL_BOTH, now_seconds, on_worker & at_dispatcher, detail=detail))
         # Calls that lost one of the two processes.
         if calls := on_worker - at_dispatcher:

@@ -359,6 +359,16 @@ class World:
         peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, self.realtime.port)
         return frozenset(uuid for uuid, session in await self.live() if session["peer"] in peers)
 
+    async def hold(self, worker: Member) -> tuple[float, frozenset[str], frozenset[str]]:
+        """Stop a worker's process, and return when, the calls that it holds, and its ends of Realtime connections.
+
+        Both are exact: a process that ran on could open a session after it was looked at.
+        """
+        at_seconds = time.monotonic()
+        worker.process.signal(signal.SIGSTOP)
+        peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, self.realtime.port)
+        return at_seconds, await self.calls_on(worker), peers
+
     async def live(self) -> list[tuple[str, dict[str, Any]]]:
         """Return open Realtime sessions, with the call of each."""
         sessions = []
