@@ -252,7 +252,7 @@ class Frozen:
 
     from_seconds: float
     until_seconds: float
-    peers: frozenset[str]
+    peers: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import signal
 import time
 from typing import TypeVar
 
 from tests.chaos import sockets
-from tests.chaos.facts import Fault, FaultKind, Frozen
+from tests.chaos.facts import Fault, FaultKind
 from tests.chaos.pace import Pace
 from tests.chaos.victims import (
     any_dispatcher,
@@ -55,11 +54,8 @@ async def stop_worker(world: World, pace: Pace, rng: random.Random) -> bool:
     worker = await any_worker(world, rng)
     if worker is None:
         return False
-    worker.stopped = True
-    at_seconds, calls, peers = await world.hold(worker)
-    fault = Fault(FaultKind.STOP_WORKER, at_seconds, calls, lasts=True, detail=worker.id)
-    frozen = Frozen(at_seconds, math.inf, peers)
-    world.run_log.frozen.append(frozen)
+    frozen, calls = await world.hold(worker)
+    fault = Fault(FaultKind.STOP_WORKER, frozen.from_seconds, calls, lasts=True, detail=worker.id)
     world.hit(fault)
     try:
         await asyncio.sleep(pace.stop_seconds)
@@ -83,9 +79,9 @@ async def drain_worker(world: World, _: Pace, rng: random.Random) -> bool:
 
 
 async def _kill_worker(world: World, worker: Member, kind: FaultKind) -> None:
-    worker.stopped = True
-    at_seconds, calls, _ = await world.hold(worker)
-    world.hit(Fault(kind, at_seconds, calls, detail=worker.id))
+    frozen, calls = await world.hold(worker)
+    frozen.until_seconds = time.monotonic()
+    world.hit(Fault(kind, frozen.until_seconds, calls, detail=worker.id))
     await world.kill(worker)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -42,19 +43,23 @@ class Picture:
 
 def differences(picture: Picture) -> Iterator[Breach]:
     """Yield the differences between the two views."""
-    for what in _differences(picture):
-        yield Breach("picture", what, picture.at_seconds)
+    for uuid, what in itertools.chain(_calls(picture), (("", what) for what in _workers(picture))):
+        yield Breach("picture", what, picture.at_seconds, uuid)
 
 
-def _differences(picture: Picture) -> Iterator[str]:
+def _calls(picture: Picture) -> Iterator[tuple[str, str]]:
     listed = picture.listed.keys()
     for uuid in sorted(picture.settled - listed):
-        yield f"call {uuid} is up, and not in GET /calls"
+        yield uuid, f"call {uuid} is up, and not in GET /calls"
     for uuid in sorted(listed - picture.known):
-        yield f"call {uuid} is over, and still in GET /calls"
+        yield uuid, f"call {uuid} is over, and still in GET /calls"
     for uuid in sorted(picture.settled & listed & picture.holders.keys()):
         if picture.listed[uuid] != picture.holders[uuid]:
-            yield f"call {uuid} is at {picture.holders[uuid]}, and in GET /calls at {picture.listed[uuid]}"
+            yield uuid, f"call {uuid} is at {picture.holders[uuid]}, and in GET /calls at {picture.listed[uuid]}"
+
+
+def _workers(picture: Picture) -> Iterator[str]:
+    listed = picture.listed.keys()
     for worker in sorted(picture.workers - picture.counted.keys()):
         yield f"worker {worker} is well, and not in GET /workers"
     for worker in sorted(picture.counted.keys() & picture.gone):

@@ -36,7 +36,8 @@ async def kill_both(world: World, pace: Pace, rng: random.Random) -> bool:
             return False
         dispatcher = rng.choice(able)
         detail = f"{worker.id} and {dispatcher.id}"
-        now_seconds, on_worker, _ = await world.hold(worker)
+        frozen, on_worker = await world.hold(worker)
+        frozen.until_seconds = now_seconds = time.monotonic()
         at_dispatcher = world.calls_at(dispatcher)
         world.hit(Fault(FaultKind.KILL_BOTH, now_seconds, on_worker & at_dispatcher, detail=detail))
         # Calls that lost one of the two processes.

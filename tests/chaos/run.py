@@ -331,6 +331,8 @@ class ChaosRun:
     def _note(self, breach: Breach) -> None:
         self._results.breaches.append(breach)
         self._show_breaches()
+        if breach.uuid:
+            self._show_lines(breach.uuid)
 
     def _show_breaches(self) -> None:
         """Print new breaches, with the log lines of their calls."""
@@ -349,7 +351,10 @@ class ChaosRun:
             return
         for told in story(call, zero_seconds=self._began_seconds):
             self._say(f"    {told}")
-        for process, line in self._world.lines_of(call.uuid)[-_SHOWN_LINES:]:
+        self._show_lines(call.uuid)
+
+    def _show_lines(self, uuid: str) -> None:
+        for process, line in self._world.lines_of(uuid)[-_SHOWN_LINES:]:
             shown = {name: value for name, value in line.items() if name not in _NOT_SHOWN}
             self._say(f"    {process}: {shown.pop('event', '')} {shown}")
 

@@ -359,15 +359,19 @@ class World:
         peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, self.realtime.port)
         return frozenset(uuid for uuid, session in await self.live() if session["peer"] in peers)
 
-    async def hold(self, worker: Member) -> tuple[float, frozenset[str], frozenset[str]]:
-        """Stop a worker's process, and return when, the calls that it holds, and its ends of Realtime connections.
+    async def hold(self, worker: Member) -> tuple[Frozen, frozenset[str]]:
+        """Stop a worker's process, and return what is stopped, and the calls that it holds.
 
-        Both are exact: a process that ran on could open a session after it was looked at.
+        Both are exact: a process that ran on could open a session after it was looked at. Whoever kills or wakes
+        it sets the end.
         """
-        at_seconds = time.monotonic()
+        worker.stopped = True
+        frozen = Frozen(time.monotonic(), math.inf)
         worker.process.signal(signal.SIGSTOP)
-        peers = await asyncio.to_thread(sockets.peers_of, worker.process.pid, self.realtime.port)
-        return at_seconds, await self.calls_on(worker), peers
+        # Not in a thread: these may all be busy, and this is read in milliseconds.
+        frozen.peers = sockets.peers_of(worker.process.pid, self.realtime.port)
+        self.run_log.frozen.append(frozen)
+        return frozen, frozenset(uuid for uuid, session in await self.live() if session["peer"] in frozen.peers)
 
     async def live(self) -> list[tuple[str, dict[str, Any]]]:
         """Return open Realtime sessions, with the call of each."""
