@@ -111,6 +111,10 @@ class WorkerFinder:
                     continue
                 self._not_placed(search, found)
                 return
+            if not returns and self._lost_by_redis(wanted, found):
+                returns = True
+                if await self._found_holder(wanted, found.epoch + 1):
+                    return
             worker_link = await self._link_to(found.worker_id, found.address) if call.wants(purpose) else None
             if worker_link is not None and not found.attach and (found.pins > 1 or self._copy is not None):
                 await self._recalled()
@@ -127,6 +131,11 @@ class WorkerFinder:
                 return
             if search.unreachable(found):
                 await placement.unpin(call.uuid, found.epoch)
+
+    def _lost_by_redis(self, wanted: Place, found: Assignment) -> bool:
+        """Tell whether Redis does not know the worker that had the call: it died, or Redis came back empty."""
+        has_moved = found.pins > 1 and not found.attach
+        return wanted.purpose is Purpose.BEGIN and has_moved and self._call.memory.is_empty
 
     async def _choose(
         self, wanted: Place, search: PlacementSearch, returns: bool
@@ -180,7 +189,7 @@ class WorkerFinder:
         if self._call.state is State.OPENING:
             self._copy = copy
 
-    async def _found_holder(self, wanted: Place) -> bool:
+    async def _found_holder(self, wanted: Place, least_epoch: int = 0) -> bool:
         """Return whether a worker has a session of the call, and continue there."""
         holder = await self._links.holder(self._call.uuid)
         if holder is None:
@@ -189,7 +198,7 @@ class WorkerFinder:
         known = await self._link_to(worker_id, address)
         if known is None or not self._call.wants(wanted.purpose):
             return False
-        epoch = max(wanted.epoch, held_epoch + 1)
+        epoch = max(wanted.epoch, held_epoch + 1, least_epoch)
         pins = max(1, self._call.assignments.pins)
         self._placed(wanted, Assignment(worker_id, epoch, pins, address, attach=True), known)
         return True

@@ -348,6 +348,32 @@ class TestACallerThatComesBack:
             await back.hang_up()
             redis_process.start()
 
+    async def test_its_worker_lives_and_redis_lost_that_worker(self, rig: Rig, redis_url: str) -> None:
+        """Redis came back empty, and got the call again before its worker: the worker still has the session."""
+        holder = await rig.worker("w-1", answer=attach_or_take)
+        await rig.live()
+        async with Rig(redis_url, "d-2") as again:
+            await eventually(lambda: again.dispatcher.links.up("w-1") is not None, PATIENCE_SECONDS)
+            other = await rig.worker("w-2")
+            await rig.registry.remove_worker("w-1")
+            holder.holds = {"call": 1}
+            back = await again.call()
+            await eventually(lambda: again.state() == "live", PATIENCE_SECONDS)
+            assert other.opens() == []
+            _, opening = holder.opens()[-1]
+            # The pin at w-2 had 2.
+            assert (opening.epoch, opening.attach, opening.restore) == (3, True, False)
+
+            async def is_pinned_there() -> bool:
+                calls = await rig.registry.calls()
+                return [(each.worker, each.dispatcher) for each in calls] == [("w-1", "d-2")]
+
+            await eventually(is_pinned_there, PATIENCE_SECONDS)
+            # The one before is still there in this test, and would bring the call back to Redis.
+            await eventually(lambda: rig.state() is None, PATIENCE_SECONDS)
+            await back.hang_up()
+            await again.nothing_is_left()
+
     async def test_then_a_worker_is_filled_above_its_capacity_for_it(self, rig: Rig, redis_url: str) -> None:
         dead = await rig.worker("w-1")
         await rig.live()
