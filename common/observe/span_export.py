@@ -7,6 +7,7 @@ dropped and counted. So are the spans of a batch that the collector did not take
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -214,7 +215,9 @@ class OpenTelemetryTracer:
         def end() -> None:
             for processor in self._processors:
                 processor.shutdown()  # type: ignore[no-untyped-call]
-            loop.call_soon_threadsafe(is_done.set)
+            # A collector that answers after `flush_seconds` may find the event loop closed: nobody waits for it.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(is_done.set)
 
         # The thread of an exporter may wait for its collector: the process ends without that thread.
         threading.Thread(target=end, name="end-of-traces", daemon=True).start()

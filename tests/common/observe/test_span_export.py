@@ -95,6 +95,27 @@ async def test_stop_waits_for_a_slow_collector_only_so_long(gated: Gated) -> Non
     assert dropped == [1]
 
 
+def test_collector_that_answers_after_the_end_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    exporter = Gated()
+
+    async def end_early() -> None:
+        tracer = OpenTelemetryTracer([exporter], Resource({}), lambda _: None, flush_seconds=0.01)
+        tracer.ended(span())
+        await asyncio.to_thread(exporter.is_exporting.wait)
+        await tracer.stop()
+
+    asyncio.run(end_early())
+    threads = [each for each in threading.enumerate() if each.name == "end-of-traces"]
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    exporter.gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert threads
+    assert (errors, [each for each in threads if each.is_alive()]) == ([], [])
+
+
 async def test_stop_exports_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")
     exporter = Gated()
