@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from simulator.avr.call_record import ClosedBy
 from simulator.avr.core import CallError, SimulatedCall, place_call
+from simulator.avr.microphone import MAX_CATCH_UP_SECONDS
 from simulator.avr.playout import PlayoutBuffer
 from tests.chaos import announcements
 from tests.chaos.ears import Stretch, played
@@ -179,7 +180,10 @@ class Caller:
         began_seconds = time.monotonic()
         await call.say(turn.speech.pcm)
         self.facts.speech_seconds += turn.speech.seconds
-        self.facts.utterances.append(Utterance(began_seconds, time.monotonic(), turn.speech.turns))
+        until_seconds = time.monotonic()
+        # A machine that is too busy for its callers: what comes late is no longer the speech that was to be said.
+        is_late = until_seconds - began_seconds > turn.speech.seconds + MAX_CATCH_UP_SECONDS
+        self.facts.utterances.append(Utterance(began_seconds, until_seconds, turn.speech.turns, damaged=is_late))
         return self._sounds.count()
 
     async def _until_sounds(self, call: SimulatedCall, sounds: int) -> None:
@@ -197,7 +201,8 @@ class Caller:
         try:
             await call.wait_for(predicate, timeout_seconds=ANSWER_SECONDS)
         except TimeoutError:
-            self.facts.unanswered.append(since_seconds)
+            if not (self.facts.utterances and self.facts.utterances[-1].damaged):
+                self.facts.unanswered.append(since_seconds)
 
     async def _until_hung_up(self, call: SimulatedCall) -> None:
         """Wait for the agent to end the call, as Asterisk and AVR Core then do."""
@@ -239,7 +244,8 @@ class Caller:
             for each in record.outages
         ]
         facts.utterances = [
-            replace(each, damaged=any(_damages(gap, each) for gap in facts.gaps)) for each in facts.utterances
+            replace(each, damaged=each.damaged or any(_damages(gap, each) for gap in facts.gaps))
+            for each in facts.utterances
         ]
         facts.lost_speech_seconds = sum(each.lost_sounding_frames for each in record.outages) * _FRAME_SECONDS
         facts.errors = [error.message for error in record.errors]

@@ -96,7 +96,7 @@ class Utterance:
 
     Attributes:
         words: number of words in each turn that the simulator makes of it.
-        damaged: whether frames of it were lost without a connection.
+        damaged: whether frames of it were lost without a connection, or came late by more than a second.
     """
 
     from_seconds: float

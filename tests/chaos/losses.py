@@ -23,6 +23,8 @@ TEXT_SECONDS = 2.0
 _FOUND_SECONDS = 2.6
 # Words said this shortly before a dispatcher hangs may not have left it.
 _ON_ITS_WAY_SECONDS = 0.3
+# Time in which a dispatcher attaches to the session of a caller who came back.
+_ATTACH_SECONDS = 0.5
 # Time in which a caller notices a killed dispatcher; until then, its words go into the connection.
 _NOTICED_SECONDS = 1.0
 
@@ -62,9 +64,22 @@ def both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
         if fault.kind is FaultKind.HANG_DISPATCHER and _handed_over(call, fault):
             yield fault.at_seconds - TEXT_SECONDS, died_seconds
         for other in call.faults:
-            # The worker was killed while the dispatcher hung.
-            if other.kind in _KILLS_WORKER and fault.at_seconds <= other.at_seconds <= died_seconds:
-                yield fault.at_seconds - TEXT_SECONDS, died_seconds
+            # The worker was killed while the dispatcher hung, or before the caller had come back at another one.
+            is_kill = other.kind in _KILLS_WORKER and other.at_seconds >= fault.at_seconds
+            if is_kill and _stopped_seconds(call, other) <= _taken_over(call, died_seconds):
+                yield fault.at_seconds - TEXT_SECONDS, max(died_seconds, other.at_seconds)
+
+
+def _taken_over(call: CallFacts, died_seconds: float) -> float:
+    """Return when another dispatcher knew the call, after the end of its dispatcher."""
+    back = [gap.back_seconds or call.ended_seconds for gap in call.gaps if gap.lost_seconds >= died_seconds]
+    return min(back, default=died_seconds) + _ATTACH_SECONDS
+
+
+def _stopped_seconds(call: CallFacts, kill: Fault) -> float:
+    """Return when a worker was stopped to be killed."""
+    stops = [frozen.from_seconds for frozen in call.frozen if frozen.until_seconds == kill.at_seconds]
+    return min(stops, default=kill.at_seconds)
 
 
 def _handed_over(call: CallFacts, hang: Fault) -> bool:

@@ -8,6 +8,9 @@ import random
 import pytest
 
 from simulator.avr.call_record import ClosedBy
+from simulator.avr.core import SimulatedCall
+from simulator.avr.microphone import MAX_CATCH_UP_SECONDS
+from simulator.avr.playout import SAMPLE_BYTES, SAMPLE_RATE_HZ
 from tests.chaos import announcements, callers
 from tests.chaos.callers import Caller
 from tests.chaos.facts import CallFacts, Fault, FaultKind, Part
@@ -172,6 +175,20 @@ async def test_words_during_a_lost_connection_are_damaged() -> None:
     assert len(facts.gaps) == 1
     assert [utterance.damaged for utterance in facts.utterances] == [True, False]
     assert _ends(facts) == [(1006, ClosedBy.NOBODY), (1000, ClosedBy.CALLER)]
+
+
+async def test_words_that_a_busy_machine_said_late_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    say = SimulatedCall.say
+
+    async def say_late(call: SimulatedCall, pcm: bytes) -> None:
+        await say(call, pcm)
+        await say(call, bytes(round((MAX_CATCH_UP_SECONDS + 0.1) * SAMPLE_RATE_HZ) * SAMPLE_BYTES))
+
+    monkeypatch.setattr(SimulatedCall, "say", say_late)
+    async with avr_service(_converse) as service:
+        caller = _caller(service, _script(turns=1))
+        assert await caller.run()
+    assert [utterance.damaged for utterance in caller.facts.utterances] == [True]
 
 
 async def test_caller_waits_for_the_end_of_a_fault() -> None:

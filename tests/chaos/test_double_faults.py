@@ -6,7 +6,7 @@ import pytest
 
 from simulator.avr.call_record import ClosedBy
 from tests.chaos import callers
-from tests.chaos.facts import CallFacts, Close, Fault, FaultKind, Gap, ToolRun, Utterance
+from tests.chaos.facts import CallFacts, Close, Fault, FaultKind, Frozen, Gap, ToolRun, Utterance
 from tests.chaos.histories import (
     FIRST,
     GREETING,
@@ -95,6 +95,18 @@ def test_words_to_a_hung_dispatcher_are_lost_if_killed() -> None:
         call = _hung(was_killed=was_killed)
         call.utterances.append(Utterance(120.0, 121.0, (3,)))
         assert ("listened" in broken_rules(call)) != was_killed
+
+
+@pytest.mark.parametrize(("killed_seconds", "is_lost"), [(121.0, True), (124.2, True), (124.9, False)])
+def test_worker_killed_before_the_caller_is_back_is_both_killed(killed_seconds: float, is_lost: bool) -> None:
+    call = _hung(was_killed=True)
+    call.messages = [(117.0, f"user: {transcript_of(5)}")]
+    call.transcripts.insert(4, ("user", transcript_of(5)))
+    call.faults.append(Fault(FaultKind.KILL_WORKER, killed_seconds))
+    assert ("transcripts" not in broken_rules(call)) == is_lost
+    # A worker that is held still cannot tell the next dispatcher anything.
+    call.frozen = [Frozen(min(killed_seconds, 124.5), killed_seconds)]
+    assert "transcripts" not in broken_rules(call)
 
 
 def test_worker_killed_behind_a_hung_dispatcher_is_both_killed() -> None:
