@@ -31,8 +31,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
-# 16,000 tests are a million objects that live to the end. To look for cycles among them took 5 of the 13 seconds of
-# processor time of the collection, in each process, and again in each test that made many objects.
+# 16,000 tests are a million objects that live to the end. To look for cycles among them took 5 of the 13 seconds
+# of processor time of the collection, in each process, and again in each test that made many objects.
 gc.disable()
 
 

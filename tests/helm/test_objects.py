@@ -27,7 +27,7 @@ from tests.helm.release import CHART, FULLNAME, NAME, NAMESPACE, Object, Release
 KUBERNETES = ("1.27", "1.37")
 """The oldest supported release of Kubernetes, and the newest one with schemas."""
 
-# Imported by the first test that needs one: they take 1.6 s, which each test process would spend to collect this file.
+# Imported by the first test that needs one: otherwise each test process would take 1.6 s to collect this file.
 OPERATORS = {
     "ScaledObject": "cloudcoil.models.keda.v1alpha1:ScaledObject",
     "ServiceMonitor": "cloudcoil.models.prometheus_operator.v1:ServiceMonitor",
