@@ -7,8 +7,13 @@ import random
 import pytest
 
 from common.errors import LinkProtocolError
-from common.link import retransmit_buffer as module
-from common.link.retransmit_buffer import ACK_BYTES, ACK_RECORDS, RetransmitBuffer
+from common.link.retransmit_buffer import (
+    ACK_BYTES,
+    ACK_RECORDS,
+    MAX_KEPT_BYTES,
+    MAX_KEPT_RECORDS,
+    RetransmitBuffer,
+)
 
 
 def test_unacknowledged_records_are_retransmitted() -> None:
@@ -47,29 +52,28 @@ def test_an_acknowledgement_is_due_after_enough_records_or_bytes() -> None:
     assert stream.received == 2 * ACK_RECORDS + 2
 
 
-@pytest.mark.parametrize(("records", "size_bytes"), [(4, 10), (100, 25)], ids=["records", "bytes"])
-def test_unacknowledged_records_are_kept_up_to_a_bound(
-    records: int, size_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_KEPT_RECORDS", records)
-    monkeypatch.setattr(module, "MAX_KEPT_BYTES", size_bytes * 4)
+@pytest.mark.parametrize(
+    ("count", "size_bytes"), [(MAX_KEPT_RECORDS, 10), (8, MAX_KEPT_BYTES // 8)], ids=["records", "bytes"]
+)
+def test_unacknowledged_records_are_kept_up_to_a_bound(count: int, size_bytes: int) -> None:
     stream = RetransmitBuffer()
+    record = bytes(size_bytes)
     full = []
-    for _ in range(100):
-        stream.sending(bytes(size_bytes))
+    for _ in range(count + 2):
+        stream.sending(record)
         full.append(stream.is_full)
-    assert full == [False] * 4 + [True] * 96
-    assert len(stream.resumed(0)) == 5
+    assert full == [False] * count + [True] * 2
+    assert len(stream.resumed(0)) == count + 1
     # It has lost records: no acknowledgement makes it whole again.
-    stream.acknowledged(5)
+    stream.acknowledged(count + 1)
     assert stream.is_full
 
 
-def test_an_acknowledgement_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_KEPT_BYTES", 100)
+def test_an_acknowledgement_makes_room() -> None:
     stream = RetransmitBuffer()
-    for number in range(1, 101):
-        stream.sending(bytes(100))
+    record = bytes(MAX_KEPT_BYTES)
+    for number in range(1, 5):
+        stream.sending(record)
         stream.acknowledged(number)
     assert not stream.is_full
 
