@@ -10,9 +10,8 @@ from structlog.testing import capture_logs
 
 from tests.helpers import eventually
 from tests.worker.tools.gates import Gate
-from worker.tools import tool_loop
 from worker.tools.errors import ToolNotRun
-from worker.tools.tool_loop import ToolLoop
+from worker.tools.tool_loop import MAX_BLOCKED_LOOPS, ToolLoop
 
 
 @pytest.fixture
@@ -121,20 +120,19 @@ async def test_blocked_loop_is_replaced_and_keeps_its_begun_coroutines(
     assert await blocked == "unblocked"
 
 
-async def test_number_of_blocked_loops_is_bounded(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool_loop, "MAX_BLOCKED_LOOPS", 1)
+async def test_number_of_blocked_loops_is_bounded(new_loop: NewLoop) -> None:
     loop = new_loop(blocked_seconds=0.05)
-    gates = [Gate(), Gate()]
+    gates = [Gate() for _ in range(MAX_BLOCKED_LOOPS + 1)]
     blocked = []
     for gate in gates:
         blocked.append(asyncio.create_task(loop.run("blocker", blocking(gate))))
         await gate.is_reached()
-    with pytest.raises(ToolNotRun, match="tools block all 2 event loops"):
+    with pytest.raises(ToolNotRun, match="tools block all 5 event loops"):
         await loop.run("other", where)
-    assert loop.blocked_loops == 1
+    assert loop.blocked_loops == MAX_BLOCKED_LOOPS
     for gate in gates:
         gate.open.set()
-    assert await asyncio.gather(*blocked) == ["unblocked", "unblocked"]
+    assert await asyncio.gather(*blocked) == ["unblocked"] * len(gates)
     await loop.run("other", where)
     await eventually(lambda: loop.blocked_loops == 0)
 
