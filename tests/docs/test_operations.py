@@ -39,12 +39,13 @@ PAGES = (
     "way-out.md",
     "metrics.md",
     "check.md",
+    "chat.md",
 )
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
 
 # The languages of blocks. A drawing has none.
-CHECKED = {"asterisk", "conf", "env", "nginx", "promql", "sh", "yaml"}
+CHECKED = {"asterisk", "conf", "env", "nginx", "promql", "sh", "text", "yaml"}
 # Variables of other programs, and words in capitals that are no variables.
 OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR"}
 # Secrets may also be in files.
@@ -133,6 +134,15 @@ def test_shell_block_starts_known_programs(block: Block) -> None:
 def _known(words: list[str], programs: set[str]) -> None:
     """Fail if a command cannot be typed as it stands."""
     match words:
+        case [*command, "&"]:
+            _known(command, programs)
+        case [*command, "<" | ">" | "2>", _]:
+            _known(command, programs)
+        case ["export", assignment]:
+            assert assignment.partition("=")[0] in KNOWN | OF_THE_SHELL
+        case [name, *rest] if "=" in name and rest:
+            assert name.partition("=")[0] in KNOWN
+            _known(rest, programs)
         case ["docker", "compose", "exec", service, *rest]:
             assert service in compose_services()
             _known(rest, programs)

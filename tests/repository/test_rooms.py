@@ -85,6 +85,7 @@ ROOMS_OF_A_PACKAGE = {
     },
     "worker.audio": {"worker.config"},
     "worker.check": {"worker.config", "worker.realtime", "worker.tools"},
+    "worker.chat": {"worker.config", "worker.runner", "worker.tools"},
     "worker.config": {"worker.realtime", "worker.tools"},
     "worker.realtime": set[str](),
     "worker.session": {"worker.audio", "worker.config", "worker.realtime", "worker.tools"},
