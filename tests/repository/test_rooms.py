@@ -84,7 +84,7 @@ ROOMS_OF_A_PACKAGE = {
         "dispatcher.service",
     },
     "worker.audio": {"worker.config"},
-    "worker.check": {"worker.config", "worker.realtime", "worker.tools"},
+    "worker.check": {"worker.config", "worker.realtime", "worker.session", "worker.tools"},
     "worker.chat": {"worker.config", "worker.runner", "worker.tools"},
     "worker.config": {"worker.realtime", "worker.tools"},
     "worker.realtime": set[str](),

@@ -10,13 +10,13 @@ import contextlib
 import threading
 from typing import BinaryIO, Final
 
-from common.errors import ServiceError
+from common.errors import LocalError
 
 MAX_LINE_BYTES: Final = 16_384
 """Maximum length of a line. A longer one is refused as a whole: half of a question is another question."""
 
 
-class LineTooLong(ServiceError):
+class LineTooLong(LocalError):
     """A line is longer than `MAX_LINE_BYTES`. It has been read to its end."""
 
     def __init__(self) -> None:
