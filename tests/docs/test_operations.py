@@ -40,12 +40,13 @@ PAGES = (
     "metrics.md",
     "check.md",
     "chat.md",
+    "avr-protocol.md",
 )
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
 
 # The languages of blocks. A drawing has none.
-CHECKED = {"asterisk", "conf", "env", "nginx", "promql", "sh", "text", "yaml"}
+CHECKED = {"asterisk", "conf", "env", "json", "nginx", "promql", "sh", "text", "yaml"}
 # Variables of other programs, and words in capitals that are no variables.
 OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR"}
 # Secrets may also be in files.
