@@ -41,6 +41,7 @@ PAGES = (
     "check.md",
     "chat.md",
     "avr-protocol.md",
+    "faq.md",
 )
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
@@ -273,7 +274,7 @@ def _sentences(text: str) -> list[str]:
 
     A code span is one word. The parts around a colon or a semicolon count as sentences.
     """
-    text = re.sub(r"`[^`]*`", "code", text)
+    text = re.sub(r"`[^`]*`", "code", text.replace("**", ""))
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     paragraphs: list[str] = []
     for paragraph in re.split(r"\n\n|\n(?=[-|#]|\d\. )", text):
