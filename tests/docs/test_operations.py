@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from common.observe.metrics import FallbackOutcome
+from common.runtime.banner import banner
 from common.runtime.cli import PROGRAM, parse_arguments
+from common.runtime.release import RELEASE
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from dispatcher.call.states import State
@@ -206,6 +208,15 @@ def test_every_command_in_the_text_exists() -> None:
         parse_arguments(arguments.split())
     for verb, words in re.findall(r"`docker compose (\w+) ([^`]+)`", EVERYTHING):
         assert verb in {"logs", "up"}, words
+
+
+def test_banner_is_as_serve_shows_it() -> None:
+    (block,) = (each for each in blocks("operations.md") if each.language == "text")
+    tokens = {"STS_TOKEN": "0123456789abcdef", "ADMIN_TOKEN": "0123456789abcdef"}
+    settings = Settings.parse({"OPENAI_API_KEY": "k", **tokens}, Role.SERVE)
+    title = f"{PROGRAM} {RELEASE}"
+    shown = banner(settings, host="192.0.2.7", port=6030, admin_port=9090, title=title)
+    assert block.text.strip() == shown.strip()
 
 
 def test_every_request_exists() -> None:
