@@ -44,6 +44,7 @@ PAGES = (
     "chat.md",
     "avr-protocol.md",
     "faq.md",
+    "protection.md",
 )
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
@@ -51,7 +52,7 @@ EVERYTHING = "\n".join(document(page) for page in PAGES)
 # The languages of blocks. A drawing has none.
 CHECKED = {"asterisk", "conf", "env", "json", "nginx", "promql", "sh", "text", "yaml"}
 # Variables of other programs, and words in capitals that are no variables.
-OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR"}
+OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR", "SSL_CERT_FILE"}
 # Secrets may also be in files.
 FILES = {"OPENAI_API_KEY_FILE"}
 # Variables of the shell that operators set, here or by the first block of docs/runbook.md.
