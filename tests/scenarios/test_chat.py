@@ -24,6 +24,12 @@ description = "Tells when the shop is open"
 input_schema = {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]}
 async def handler(uuid, args, metadata): return f"open on {args['day']}, {metadata['from']}"
 """
+PIN_TOOL = """
+name = "check_pin"
+description = "Checks the caller's PIN"
+async def handler(uuid, args):
+    return "accepted" if await digits("Please enter your PIN", 4, 20) == "7391" else "wrong"
+"""
 PROGRAM = (sys.executable, "-P", "-m", "common.runtime.cli")
 
 
@@ -165,6 +171,25 @@ async def test_keys_and_long_lines(simulator: RealtimeSimulator, tmp_path: Path)
     session = await simulator.wait_for_session(1)
     said = [item.text for item in session.items if item.role == "user"]
     assert said == ["[The caller pressed these keys on the telephone: 12]", "Hello"]
+
+
+async def test_keys_for_a_tool_pass_the_model_by(simulator: RealtimeSimulator, tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/check_pin.py").write_text(PIN_TOOL, "utf-8")
+    code, _, notes = await chat(
+        tmp_path,
+        simulator.url,
+        "Check my PIN\nIs it wrong?\n/keys 7391\nThanks\n",
+        OPENAI_INSTRUCTIONS=calling("check_pin"),
+        LOG_LEVEL="debug",
+    )
+    assert code == 0, notes
+    assert "[a tool asks for keys that the model does not see: /keys 1234]" in notes
+    assert "[this line was not sent, because a tool waits for keys: /keys 1234]" in notes
+    assert re.search(r"\[tool check_pin: completed after \d+\.\d\d s: accepted\]", notes)
+    session = await simulator.wait_for_session(1)
+    assert "7391" not in repr(session.client_events) + notes
+    assert [item.text for item in session.items if item.role == "user"] == ["Check my PIN", "Thanks"]
 
 
 async def test_missing_key_ends_with_78(tmp_path: Path) -> None:

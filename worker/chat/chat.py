@@ -39,11 +39,13 @@ class Chat:
             screen: shows it.
             interrupts: a line interrupts the agent. Otherwise it waits for the answer to the line before.
         """
-        opening = wire.Open(uuid, 1, metadata, 0, CREDIT_BYTES)
+        opening = wire.Open(uuid, 1, metadata, 0, CREDIT_BYTES, collects=True)
         self._line = DispatcherStandIn(opening, resources, screen)
         self._screen = screen
         self._interrupts = interrupts
         self._settled = asyncio.Event()
+        # Settled, or a tool waits for keys.
+        self._wants_line = asyncio.Event()
         self._turns = 0
         self._before = wire.Figures()
 
@@ -61,7 +63,7 @@ class Chat:
 
     async def _converse(self, lines: TypedLines) -> None:
         while not self._line.is_over.is_set():
-            if not self._interrupts and not await self._until(self._settled.wait()):
+            if not self._interrupts and not await self._until(self._wants_line.wait()):
                 return
             reading = asyncio.create_task(lines.next())
             if not await self._until(asyncio.wait([reading])):
@@ -86,6 +88,8 @@ class Chat:
         elif command.startswith("/"):
             self._screen.note(HELP)
             self._screen.prompt()
+        elif line and self._line.collection is not None:
+            self._screen.note("this line was not sent, because a tool waits for keys: /keys 1234")
         elif line:
             self._line.call.typed(line)
             self._turn_begun()
@@ -95,6 +99,7 @@ class Chat:
     def _turn_begun(self) -> None:
         self._turns += 1
         self._settled.clear()
+        self._wants_line.clear()
 
     async def _until(self, event: Awaitable[object]) -> bool:
         """Wait for an event; return False if the conversation is over before it."""
@@ -112,6 +117,8 @@ class Chat:
             self._line.call.tick(time.monotonic())
             if not self._settled.is_set() and self._line.is_ready and self._line.call.is_quiet:
                 self._settle()
+            if self._line.collection is not None:
+                self._wants_line.set()
             await asyncio.sleep(TICK_SECONDS)
 
     def _settle(self) -> None:
@@ -122,6 +129,7 @@ class Chat:
         self._screen.note(told)
         self._before = now
         self._settled.set()
+        self._wants_line.set()
         self._screen.prompt()
 
     async def _end(self) -> None:

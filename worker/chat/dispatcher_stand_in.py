@@ -31,6 +31,7 @@ class DispatcherStandIn:
         is_ready: the Realtime session is open.
         is_over: set when the session has ended.
         failure: why the conversation failed; empty: it did not.
+        collection: number of the tool's request for keys that waits; None: no tool waits for keys.
     """
 
     def __init__(self, opening: wire.Open, resources: Resources, screen: Screen) -> None:
@@ -38,6 +39,7 @@ class DispatcherStandIn:
         self.is_ready = False
         self.is_over = asyncio.Event()
         self.failure = ""
+        self.collection: int | None = None
         self._screen = screen
         self._items: dict[int, str] = {}
         self._shown: set[str] = set()
@@ -55,8 +57,9 @@ class DispatcherStandIn:
         self.call.command(wire.Command(_WATCH_NUMBER, self.call.uuid, "watch"), self._receive)
 
     def press(self, digit: str) -> None:
-        """Press a key of the telephone."""
-        self._send(wire.encode(wire.Dtmf(digit), CHANNEL))
+        """Press a key of the telephone: for the model, or for the tool that waits for keys."""
+        key = wire.Dtmf(digit) if self.collection is None else wire.SecretKey(self.collection, digit)
+        self._send(wire.encode(key, CHANNEL))
 
     async def close(self, seconds: float) -> None:
         """End the session, and wait until nothing of it is left."""
@@ -154,6 +157,15 @@ class DispatcherStandIn:
     def _tool(self, payload: memoryview) -> None:
         self._send_later(wire.ToolKnown(wire.decode_control(wire.Tool, payload).call_id))
 
+    def _collect(self, payload: memoryview) -> None:
+        wanted = wire.decode_control(wire.Collect, payload)
+        if not wanted.on:
+            self.collection = None
+            return
+        self.collection = wanted.number
+        self._screen.note("a tool asks for keys that the model does not see: /keys 1234")
+        self._send_later(wire.Collecting(wanted.number))
+
     def _figures(self, payload: memoryview) -> None:
         before, self.figures = self.figures, wire.decode_control(wire.Figures, payload)
         self._ended_tools.extend(self.figures.tools[len(before.tools) :])
@@ -205,6 +217,7 @@ _READERS: Final[dict[int, Callable[[DispatcherStandIn, memoryview], None]]] = {
     Kind.TRANSCRIPT: DispatcherStandIn._transcript,
     Kind.FLUSH: DispatcherStandIn._flush,
     Kind.TOOL: DispatcherStandIn._tool,
+    Kind.COLLECT: DispatcherStandIn._collect,
     Kind.FIGURES: DispatcherStandIn._figures,
     Kind.TELEPHONY_COMMAND: DispatcherStandIn._telephony,
     Kind.EVENT: DispatcherStandIn._event,
