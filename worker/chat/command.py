@@ -28,8 +28,8 @@ DIFFERENCES: Final = """
 The session is that of a telephone call: the same prompt, voice, settings and tools, which run for real. It differs
 in this: nothing is heard, so turn detection, noise reduction and transcription do nothing; a reply counts as heard
 at once; transfer and hang-up are shown, and end the conversation; silence ends nothing; a lost session is not
-replaced. Replies are spoken, and cost what spoken replies cost, though only their words are shown. The agent's words
-go to stdout, all else to stderr. /keys 12# presses keys, /quit ends."""
+replaced. Replies are spoken, and cost what spoken replies cost, though only their words are shown. The agent's
+words go to stdout, all else to stderr. /keys 12# presses keys, /quit ends."""
 
 _WITHOUT: Final = {"silence_hangup_seconds": None, "openai_turn_detection_idle_timeout_ms": None}
 """Settings of a caller's silence: a person who types is silent."""
