@@ -19,7 +19,7 @@ def wrong(**variables: str) -> SettingsError:
     return caught.value
 
 
-def test_each_wrong_setting_has_a_finding_and_the_rest_is_skipped() -> None:
+def test_each_wrong_setting_has_a_finding_rest_is_skipped() -> None:
     *found, rest = settings_check.of_wrong(wrong(PORT="70000", TLS_CERT="/nowhere.pem", TLS_KEY="/nowhere.key"))
     assert {(each.name, each.state) for each in found} == {("settings", State.FAIL)}
     assert {each.value for each in found} >= {"PORT"}
