@@ -100,7 +100,7 @@ check: $(TEST_STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Holds conversations while faults are injected into all parts; exit code 1 if a promise of the README was broken.
+# Holds conversations while faults are injected; exit code 1 if a promise of docs/guarantees.md was broken.
 chaos: $(READY)  ## calls while faults are injected into all parts; DURATION=, CALLS=, SEED=
 	@$(RUN) -m tests.chaos --duration $(DURATION) --calls $(CALLS) $(if $(SEED),--seed $(SEED))
 

@@ -6,6 +6,7 @@ ServiceError
 │   ├── IllegalTransition      a fault of our own: the session of the call alone is recovered
 │   ├── NotAllowed             a value of a setting is wrong; names the right one nearest to it
 │   ├── WavError               a recording cannot be read
+│   ├── LineTooLong            a person has typed a line that is too long for `chat`
 │   └── BrokenFile             a file of metrics makes no sense: it is left out
 ├── PeerError              the other side is at fault: its call, its link or its request alone ends
 │   ├── AvrProtocolError       AVR Core: its message is ignored, or its call ends with close code 1008

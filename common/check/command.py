@@ -86,8 +86,8 @@ def checks(settings: Settings, role: Role, seconds: float) -> list[Check]:
     """
     found: list[Check] = []
     for package in _PACKAGES[role]:
-        of_role: Callable[[Settings], Sequence[Check]] = import_module(f"{package}.check.checks").checks
-        found += of_role(settings)
+        of_role: Callable[[Settings, float], Sequence[Check]] = import_module(f"{package}.check.checks").checks
+        found += of_role(settings, seconds)
     return [
         *found,
         redis_server.check(settings, role, seconds),

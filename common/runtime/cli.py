@@ -322,6 +322,14 @@ _COMMANDS: Final = {
             add_arguments=_arguments_of("worker.tools.tool_command"),
         ),
         Command(
+            name="chat",
+            summary="type to the agent, through the session that a telephone call has, tools included",
+            example=f'echo "When are you open?" | {PROGRAM} chat',
+            run=_tool("worker.chat.command"),
+            settings=("openai_api_key", "openai_model", "openai_instructions", "tools_dir", "log_level"),
+            add_arguments=_arguments_of("worker.chat.command"),
+        ),
+        Command(
             name="erase",
             summary="erase the records of a call, or of a number, from the files in CALL_RECORDS_DIR",
             example=f"{PROGRAM} erase --number +390212345678",

@@ -1,6 +1,6 @@
 """Parse AVR Core's messages, and build the messages to AVR Core.
 
-See "AVR protocol" in the README. Audio is PCM16 little-endian, 8 kHz, mono, in base64.
+See docs/avr-protocol.md. Audio is PCM16 little-endian, 8 kHz, mono, in base64.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ MAX_MESSAGE_BYTES = 64 * 1024
 _UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _DIGITS = frozenset("0123456789*#ABCD")
 TOKEN_PARAMETER = "token"  # noqa: S105 - its name
+BAD_INIT_REASONS: Final = ("bad_uuid", "bad_config")
 MAX_METADATA_ENTRIES = 32
 MAX_METADATA_NAME_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512

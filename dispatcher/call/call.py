@@ -483,7 +483,9 @@ class Call:
 
     def _not_understood(self, error: AvrProtocolError) -> None:
         """Pass a message over, or end the call for it."""
-        if error.ends_call:
+        # A call under way ignores a wrong `init` as it ignores a second right one.
+        is_late_init = error.reason in protocol.BAD_INIT_REASONS and self.state is not State.AWAITING_INIT
+        if error.ends_call and not is_late_init:
             self.broke_protocol(error.reason, str(error))
             return
         self._out.report(Metric.BAD_INPUT, label=error.reason)

@@ -7,6 +7,6 @@ from common.settings.settings import Settings
 from dispatcher.check import avr_ami
 
 
-def checks(settings: Settings) -> list[Check]:
+def checks(settings: Settings, _seconds: float) -> list[Check]:
     """Return the checks of a dispatcher with these settings."""
     return [avr_ami.check(settings)]

@@ -164,7 +164,7 @@ def recovered(call: CallFacts) -> Iterator[Breach]:
 def greeting(call: CallFacts) -> Iterator[Breach]:
     """Check that the caller is greeted once; after a lost connection, a broken word may come again.
 
-    A greeting under way may also come again if both processes that knew of it ended (README).
+    A greeting under way may also come again if both processes that knew of it ended (guarantees.md).
     """
     greetings = [
         word
@@ -317,7 +317,7 @@ def transcripts(call: CallFacts) -> Iterator[Breach]:
 
 
 def _told_before_both_died(call: CallFacts) -> set[tuple[str, str]]:
-    """Return transcripts of the moment before both processes ended: they may come again (README).
+    """Return transcripts of the moment before both processes ended: they may come again (guarantees.md).
 
     Redis may not know them yet either; then the next model does not know them.
     """
@@ -363,7 +363,7 @@ def _is_silent(item: Item, *, cut: bool) -> bool:
 def tools(call: CallFacts) -> Iterator[Breach]:
     """Check that no tool runs twice, and that its output is not forgotten.
 
-    A tool may run again if both processes that knew of it ended before Redis was told (README).
+    A tool may run again if both processes that knew of it ended before Redis was told (guarantees.md).
     """
     for ask, count in Counter(run.ask for run in call.tool_runs if not was_lost(call, run.at_seconds)).items():
         if count > 1:

@@ -183,7 +183,7 @@ async def _fault_of_a_session(world: World, rng: random.Random, kind: FaultKind,
 async def kill_dispatcher(world: World, pace: Pace, rng: random.Random) -> bool:
     """Send SIGKILL to a dispatcher and start another; callers return to any dispatcher.
 
-    Not while a worker is stopped: with both gone, a caller's words without a text yet are lost (README).
+    Not while a worker is stopped: with both gone, a caller's words without a text yet are lost (guarantees.md).
     """
     async with whole_redis(world, pace):
         await none_stopped(world, pace)
@@ -296,7 +296,7 @@ async def kill_dispatcher_without_redis(world: World, pace: Pace, rng: random.Ra
     """Pause Redis, then kill a dispatcher: its callers return to one that has to ask the workers.
 
     A stopped worker cannot answer. With all three away, no process knows its calls, and the calls start again
-    (README). So this fault waits until no worker is stopped.
+    (guarantees.md). So this fault waits until no worker is stopped.
     """
     async with redis_fault(world, FaultKind.PAUSE_REDIS), frozen_redis(world):
         await asyncio.sleep(_REDIS_NOTICED_SECONDS)

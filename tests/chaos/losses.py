@@ -1,4 +1,4 @@
-"""Words, tools and greetings of a call that are lost with both processes that knew them (README)."""
+"""Words, tools and greetings of a call that are lost with both processes that knew them (guarantees.md)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOTICED_SECONDS = 1.0
 
 
 def without_lost_words(call: CallFacts) -> CallFacts:
-    """Return the call without words that had no text when both processes that held them ended (README)."""
+    """Return the call without words that had no text when both processes that held them ended (guarantees.md)."""
     lost = [*both_lost(call), *_unread(call)]
     if not lost:
         return call
@@ -47,7 +47,7 @@ def without_lost_words(call: CallFacts) -> CallFacts:
 
 
 def both_lost(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """Yield the spans in which a call's words were lost with its dispatcher and its worker (README)."""
+    """Yield the spans in which a call's words were lost with its dispatcher and its worker (guarantees.md)."""
     for fault in call.faults:
         if fault.kind is FaultKind.KILL_BOTH:
             yield fault.at_seconds - TEXT_SECONDS, fault.at_seconds
@@ -104,7 +104,7 @@ def _dispatcher_died_seconds(fault: Fault) -> float | None:
 
 
 def _unread(call: CallFacts) -> Iterator[tuple[float, float]]:
-    """Yield the spans in which the caller spoke to a hung dispatcher that was killed before it read (README)."""
+    """Yield the spans in which the caller spoke to a hung dispatcher that was killed unread (guarantees.md)."""
     for fault in call.faults:
         if fault.kind is FaultKind.HANG_DISPATCHER and fault.was_killed:
             killed_seconds = fault.until_seconds or call.ended_seconds

@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.05
 async def kill_both(world: World, pace: Pace, rng: random.Random) -> bool:
     """Kill a worker and a dispatcher that share calls, at the same instant, and start others.
 
-    Redis runs, and no other worker is stopped. With all three away, calls start again (README).
+    Redis runs, and no other worker is stopped. With all three away, calls start again (guarantees.md).
     """
     async with whole_redis(world, pace):
         await none_stopped(world, pace)

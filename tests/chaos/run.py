@@ -30,7 +30,7 @@ _ATTEMPTS = 10
 _ATTEMPT_SECONDS = 0.5
 # Sessions close CALL_RECONNECT_SECONDS after their caller is gone; a dead dispatcher's calls end with its lease.
 _LEFTOVER_SECONDS = 20.0
-# Time within which another dispatcher writes the record of a call whose dispatcher died (README).
+# Time within which another dispatcher writes the record of a call whose dispatcher died (guarantees.md).
 _RECORD_SECONDS = 60.0
 _SHOWN_KEYS = 20
 # Memory by which a process may grow in any run: buffers and caches are warm after a minute.

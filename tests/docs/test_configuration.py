@@ -33,7 +33,7 @@ from tests.docs.dialplan import Dialplan
 from worker.config import instructions
 from worker.tools import built_in
 
-DOCUMENTS = ("quickstart.md", "migration.md", "tools.md", "prompts.md")
+DOCUMENTS = ("quickstart.md", "migration.md", "tools.md", "prompts.md", "settings.md")
 BLOCKS = [block for name in DOCUMENTS for block in blocks(name)]
 
 OTHERS = {

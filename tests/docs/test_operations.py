@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from common.observe.metrics import FallbackOutcome
+from common.runtime.banner import banner
 from common.runtime.cli import PROGRAM, parse_arguments
+from common.runtime.release import RELEASE
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from dispatcher.call.states import State
@@ -39,14 +41,18 @@ PAGES = (
     "way-out.md",
     "metrics.md",
     "check.md",
+    "chat.md",
+    "avr-protocol.md",
+    "faq.md",
+    "protection.md",
 )
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 EVERYTHING = "\n".join(document(page) for page in PAGES)
 
 # The languages of blocks. A drawing has none.
-CHECKED = {"asterisk", "conf", "env", "nginx", "promql", "sh", "yaml"}
+CHECKED = {"asterisk", "conf", "env", "json", "nginx", "promql", "sh", "text", "yaml"}
 # Variables of other programs, and words in capitals that are no variables.
-OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR"}
+OTHERS = {"STS_URL", "GROUP_COUNT", "NO_COLOR", "SSL_CERT_FILE"}
 # Secrets may also be in files.
 FILES = {"OPENAI_API_KEY_FILE"}
 # Variables of the shell that operators set, here or by the first block of docs/runbook.md.
@@ -133,6 +139,15 @@ def test_shell_block_starts_known_programs(block: Block) -> None:
 def _known(words: list[str], programs: set[str]) -> None:
     """Fail if a command cannot be typed as it stands."""
     match words:
+        case [*command, "&"]:
+            _known(command, programs)
+        case [*command, "<" | ">" | "2>", _]:
+            _known(command, programs)
+        case ["export", assignment]:
+            assert assignment.partition("=")[0] in KNOWN | OF_THE_SHELL
+        case [name, *rest] if "=" in name and rest:
+            assert name.partition("=")[0] in KNOWN
+            _known(rest, programs)
         case ["docker", "compose", "exec", service, *rest]:
             assert service in compose_services()
             _known(rest, programs)
@@ -194,6 +209,15 @@ def test_every_command_in_the_text_exists() -> None:
         parse_arguments(arguments.split())
     for verb, words in re.findall(r"`docker compose (\w+) ([^`]+)`", EVERYTHING):
         assert verb in {"logs", "up"}, words
+
+
+def test_banner_is_as_serve_shows_it() -> None:
+    (block,) = (each for each in blocks("operations.md") if each.language == "text")
+    tokens = {"STS_TOKEN": "0123456789abcdef", "ADMIN_TOKEN": "0123456789abcdef"}
+    settings = Settings.parse({"OPENAI_API_KEY": "k", **tokens}, Role.SERVE)
+    title = f"{PROGRAM} {RELEASE}"
+    shown = banner(settings, host="192.0.2.7", port=6030, admin_port=9090, title=title)
+    assert block.text.strip() == shown.strip()
 
 
 def test_every_request_exists() -> None:
@@ -262,7 +286,7 @@ def _sentences(text: str) -> list[str]:
 
     A code span is one word. The parts around a colon or a semicolon count as sentences.
     """
-    text = re.sub(r"`[^`]*`", "code", text)
+    text = re.sub(r"`[^`]*`", "code", text.replace("**", ""))
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     paragraphs: list[str] = []
     for paragraph in re.split(r"\n\n|\n(?=[-|#]|\d\. )", text):

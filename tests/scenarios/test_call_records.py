@@ -17,7 +17,7 @@ from tests.scenarios.processes import PATIENCE_SECONDS, Cluster, worker_id
 from tests.scenarios.test_recovery import converse, converse_from_the_greeting
 
 LOST_SECONDS = 60.0
-"""Time within which another dispatcher writes the record of a lost call (README)."""
+"""Time within which another dispatcher writes the record of a lost call (guarantees.md)."""
 
 
 def records(cluster: Cluster) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import orjson
 
 from simulator.avr.ami import AmiDouble
 from simulator.realtime.server import RealtimeSimulator
-from tests.scenarios.processes import KEY, PATIENCE_SECONDS, PYTHONPATH
+from tests.scenarios.processes import KEY, PATIENCE_SECONDS, PYTHONPATH, ServiceProcess
 
 TOOL = """
 name = "opening_hours"
@@ -57,7 +57,7 @@ async def test_check_of_sound_surroundings_ends_with_0(
         table_code, table = await run(tmp_path, "check", **variables)
     found = states(text)
     assert (code, table_code) == (0, 0), text
-    assert {found[name] for name in ("Realtime API", "Redis", "avr-ami", "tools", "PORT")} == {"ok"}
+    assert {found[name] for name in ("Realtime API", "session", "Redis", "avr-ami", "tools", "PORT")} == {"ok"}
     assert "opening_hours(day: string)" in table
     assert "\x1b" not in table
     assert KEY not in text + table
@@ -87,6 +87,22 @@ async def test_check_names_each_thing_that_is_wrong(simulator: RealtimeSimulator
     }
     assert found["settings"] == "warn"
     assert "rename it to OPENAI_VOICE" in text
+
+
+async def test_ports_of_the_running_service_are_no_fault(simulator: RealtimeSimulator, tmp_path: Path) -> None:
+    variables = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": simulator.url}
+    serve = await ServiceProcess.start("serve", **variables, PORT=0, ADMIN_PORT=0, WORKERS=1)
+    try:
+        line = await serve.line("serving")
+        ports = {"PORT": str(line["port"]), "ADMIN_PORT": str(line["admin_port"])}
+        code, text = await run(tmp_path, "check", "--json", **variables, **ports)
+    finally:
+        await serve.kill()
+    found = {each["name"]: each for each in orjson.loads(text)["checks"]}
+    assert code == 0, text
+    for name, port in ports.items():
+        assert (found[name]["state"], found[name]["value"]) == ("ok", port)
+        assert found[name]["what"] == "a running avr-sts-openai on this host has it"
 
 
 async def test_check_of_wrong_settings_ends_with_78(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _TODO: Final = {
     "proxy": "correct HTTPS_PROXY, or name the host in NO_PROXY",
     "connect": "correct OPENAI_BASE_URL, or open the firewall",
 }
-_PASSES: Final = "try again later: calls wait for UPSTREAM_RETRY_SECONDS"
+PASSES: Final = "try again later: calls wait for UPSTREAM_RETRY_SECONDS"
 _REFUSED: Final = "correct OPENAI_API_KEY, OPENAI_MODEL or OPENAI_BASE_URL"
 
 
@@ -89,7 +89,7 @@ def check(settings: Settings) -> Check:
         try:
             await _open(settings)
         except UpstreamError as error:
-            todo = _TODO.get(error.code, _PASSES if error.retryable else _REFUSED)
+            todo = _TODO.get(error.code, PASSES if error.retryable else _REFUSED)
             return [Finding(NAME, State.FAIL, value, str(error), todo)]
         took_ms = (time.monotonic() - began_seconds) * 1000
         return [Finding(NAME, State.OK, value, f"a session opened within {took_ms:.0f} ms")]

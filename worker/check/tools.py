@@ -8,33 +8,25 @@ from typing import Final
 from common.check.check import Check
 from common.check.finding import Finding, State
 from common.settings.settings import Settings
+from worker.check.loaded_tools import SECONDS, LoadedTools
 from worker.tools.signature import signature
-from worker.tools.tool_registry import ToolRegistry
 
 NAME: Final = "tools"
 
-SECONDS: Final = 20.0
-"""Twice the time that a tool has for its import."""
 
-
-def check(settings: Settings) -> Check:
+def check(settings: Settings, loaded: LoadedTools) -> Check:
     """Return the check."""
     value = ", ".join(map(str, settings.tools_dirs))
 
     async def look() -> Sequence[Finding]:
-        registry = ToolRegistry.of(settings)
-        try:
-            await registry.start()
-            tools = await registry.tool_set()
-        finally:
-            await registry.stop()
-        files = registry.file_names
+        tools = await loaded.get()
         found = [
-            Finding(NAME, State.OK, files.get(each["name"], ""), signature(each)) for each in tools.definitions
+            Finding(NAME, State.OK, tools.file_names.get(each["name"], ""), signature(each))
+            for each in tools.tool_set.definitions
         ]
         found += [
             Finding(NAME, State.FAIL, file, f"not used: {reason}", "correct the file, or remove it")
-            for file, reason in registry.problems
+            for file, reason in tools.problems
         ]
         return found or [Finding(NAME, State.OK, value, "no files: the agent has its built-in tools alone")]
 

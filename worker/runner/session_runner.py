@@ -280,6 +280,17 @@ class SessionRunner:
         if self._channel.attachment.take(AttachmentEvent.CONFIRMED, time.monotonic()):
             self._host.resume()
 
+    # Typed conversations
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the session is live, and nothing is owed, under way or heard."""
+        return self._host.session is not None and self._host.session.is_quiet(time.monotonic())
+
+    def typed(self, text: str) -> None:
+        """Take a turn that a person typed in place of speaking."""
+        self._host.handle(lambda session, now: session.typed(text, now))
+
     # Moves and ends
 
     def move(self, reason: wire.Reason, seconds: float) -> None:

@@ -11,6 +11,7 @@ memory to the model and waits, with responses off.
     opening.py                attempts to connect and to set up the session
     caller_side.py, keypad.py speech, turns and keys on their way to the model
     secret_keys.py            keys on their way to a tool, past the model
+    typed_text.py             text that a person types in place of speaking
     item_events.py            the API's events of items, transcripts and rate limits
     response_events.py        responses, tools and errors
     restore.py                restoring a call from another session
@@ -38,6 +39,7 @@ from worker.session.agent.response_scheduler import AnswerKind, SchedulerState
 from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
 from worker.session.caller.secret_keys import SecretKeys
+from worker.session.caller.typed_text import TypedText
 from worker.session.commands import Commands
 from worker.session.hand_over import HandOver
 from worker.session.hang_up import HangUp
@@ -85,6 +87,7 @@ class Session:
         self._items = ItemEvents(self.parts)
         self._caller = CallerSide(self.parts, self._items, opening.position_samples)
         self._keypad = Keypad(self.parts, self._life)
+        self._typed = TypedText(self.parts)
         self._secret_keys = SecretKeys(self.parts, self._life, self._keypad, is_offered=opening.collects)
         self._responses = ResponseEvents(self.parts, self._life, self._caller)
         self._commands = Commands(self.parts, self._life)
@@ -273,6 +276,16 @@ class Session:
         """Take the caller's audio (PCM16 at 8 kHz) from this position of the call."""
         if not self._life.ignores_peers():
             self._caller.append_audio(position_samples, pcm, now_seconds)
+
+    def typed(self, text: str, now_seconds: float) -> None:
+        """Take a turn that was typed; without a live session it has no effect."""
+        if self._life.state is State.LIVE:
+            self._typed.turn(text, now_seconds)
+        self._proceed(now_seconds)
+
+    def is_quiet(self, now_seconds: float) -> bool:
+        """Return whether the session is live, and nothing is owed, under way or heard."""
+        return self._life.state is State.LIVE and self.parts.is_quiet(now_seconds)
 
     def take_call(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
         """Take the call for which this session stood by, with its present memory.

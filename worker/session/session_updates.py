@@ -89,11 +89,13 @@ class SessionUpdates:
         create_response: the API answers a turn by itself, by its last answer.
         interrupt_response: the API cancels its response when the caller speaks.
         is_muted: the session must not answer by itself until it has the call.
+        differences: fields of the first session that the API reported with other values than requested.
     """
 
     def __init__(self, config: SessionConfig, outbox: ActionQueue, uuid: str) -> None:
         self.create_response = self.interrupt_response = True
         self.is_muted = False
+        self.differences: list[str] = []
         self._config = config
         self._outbox = outbox
         self._log = structlog.get_logger().bind(uuid=uuid)
@@ -103,7 +105,6 @@ class SessionUpdates:
         self._left_out: set[str] = set()
         # Updates that timed out, and whose answers may still come.
         self._late = 0
-        self._has_told_difference = False
 
     @property
     def is_settled(self) -> bool:
@@ -172,9 +173,9 @@ class SessionUpdates:
             return None
         self._sent = None
         self._read(sent.session, shown)
-        if differences and not self._has_told_difference:
-            self._has_told_difference = True
-            self._log.warning("session differs from the settings", fields=differences[:_MAX_NAMED_FIELDS])
+        if differences and not self.differences:
+            self.differences = differences[:_MAX_NAMED_FIELDS]
+            self._log.warning("session differs from the settings", fields=self.differences)
         if sent.kind is UpdateKind.COMMAND:
             self._session = sent.whole
             # The next session of this call must have the change, too.

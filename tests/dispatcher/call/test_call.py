@@ -434,6 +434,8 @@ class TestBadInput:
             ),
             ("second_init", b'{"type":"init","uuid":"call-1"}'),
             ("second_init", b'{"type":"init","uuid":"another"}'),
+            ("bad_uuid", b'{"type":"init"}'),
+            ("bad_config", b'{"type":"init","uuid":"u","provider_config":[1]}'),
             ("bad_audio", b'{"type":"audio","audio":null}'),
             ("bad_base64", b'{"type":"audio","audio":"!"}'),
             ("odd_bytes", b'{"type":"audio","audio":"AA=="}'),

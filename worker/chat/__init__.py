@@ -1,0 +1,1 @@
+"""The sub-command `chat`: a person types to the agent, through the session that a telephone call has."""
