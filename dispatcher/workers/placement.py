@@ -84,6 +84,8 @@ class Placement:
         self._loads_seconds = 0.0
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
+        # Calls that ended, with their epochs, for each renewal that is on its way.
+        self._ended_in_renewals: list[dict[str, int]] = []
 
     @property
     def redis_is_away(self) -> bool:
@@ -247,26 +249,37 @@ class Placement:
 
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis, or do so when Redis is back."""
+        for ended in self._ended_in_renewals:
+            ended[uuid] = epoch
         try:
             await self._registry.unpin(uuid, epoch=epoch)
         except RegistryUnavailable as error:
             self._note(False, str(error))
-            if len(self._ended) < MAX_ENDED:
-                self._ended[uuid] = epoch
+            self._end_later({uuid: epoch})
 
     async def renew(self, held: list[CallLease]) -> Renewal:
         """Publish the calls of this dispatcher, and take the table of workers."""
         own_before = self._table.own_calls()
         uuids = {lease.uuid for lease in held}
         self._written = {uuid: version for uuid, version in self._written.items() if uuid in uuids}
+        ended: dict[str, int] = {}
+        self._ended_in_renewals.append(ended)
         try:
             renewal = await self._registry.renew(
                 self._dispatcher_id, held, lease_seconds=self._lease_seconds, said_versions=self._written
             )
         except RegistryUnavailable as error:
             self._note(False, str(error))
+            self._end_later({uuid: epoch for uuid, epoch in ended.items() if uuid in uuids})
             return Renewal(frozenset(), self.workers)
+        finally:
+            # By identity: two are equal while no call has ended.
+            self._ended_in_renewals = [each for each in self._ended_in_renewals if each is not ended]
         self._note(True)
+        for uuid, epoch in ended.items():
+            # Redis may have got the end of the call first, and then the renewal, which brought the call back.
+            if uuid in uuids:
+                await self.unpin(uuid, epoch)
         if self._ended:
             await self._unpin_ended(uuids)
         self._table.take(renewal.workers, self._clock(), own_before)
@@ -281,6 +294,10 @@ class Placement:
             return
         self._note(True)
         self._table.take(workers, self._clock())
+
+    def _end_later(self, ended: Mapping[str, int]) -> None:
+        if len(self._ended) + len(ended) <= MAX_ENDED:
+            self._ended |= ended
 
     async def _unpin_ended(self, held: set[str]) -> None:
         ended, self._ended = self._ended, {}

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from common.link import wire
 from common.observe.problems import REDIS_AWAY
-from common.store.leases import CallLease, WorkerRecord, WorkerState
+from common.store.leases import CallLease, Renewal, WorkerRecord, WorkerState
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import Registry
@@ -157,6 +157,22 @@ class TestThroughRedis:
         record = await rig.registry.call("call")
         assert record is not None
         assert (record.worker, record.state, record.metadata) == ("w-1", "live", {"to": "7"})
+
+    async def test_a_call_that_ends_during_a_renewal_is_taken_out(
+        self, rig: Rig, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The renewal and the end go to Redis on two connections: the renewal may come last, and bring it back."""
+        await rig.publish(worker("w-1"))
+        assignment = await rig.placed()
+        renew = Registry.renew
+
+        async def renew_late(self: Registry, *args: Any, **options: Any) -> Renewal:
+            await rig.placement.unpin("call", assignment.epoch)
+            return await renew(self, *args, **options)
+
+        monkeypatch.setattr(Registry, "renew", renew_late)
+        await rig.placement.renew([lease(epoch=assignment.epoch), lease("other")])
+        assert [call.uuid for call in await registry.calls()] == ["other"]
 
     async def test_a_renewal_tells_which_calls_another_dispatcher_has(self, rig: Rig, registry: Registry) -> None:
         await rig.publish(worker("w-1"))
