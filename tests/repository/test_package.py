@@ -112,7 +112,7 @@ def test_each_module_needs_the_running_packages_alone(installed: Path, tmp_path:
     _run(installed / "python", "-c", program, *modules, folder=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["pytest", "psutil", "mypy", "opentelemetry", "yaml"])
+@pytest.mark.parametrize("name", ["pytest", "psutil", "mypy", "opentelemetry"])
 def test_packages_of_the_tests_are_not_beside_the_wheel(name: str, installed: Path, tmp_path: Path) -> None:
     program = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is not None)"
     _run(installed / "python", "-c", program, name, folder=tmp_path)

@@ -104,6 +104,7 @@ ROOMS_OF_A_PACKAGE = {
     "simulator.call": {
         *("simulator.avr", "simulator.call_progress", "simulator.caller_speech", "simulator.terminal"),
     },
+    "simulator.dialogue": {"simulator.avr", "simulator.espeak", "simulator.realtime"},
     "simulator.demo": {"simulator.avr", "simulator.realtime", "simulator.terminal"},
     "simulator.load": {"simulator.avr", "simulator.caller_speech", "simulator.terminal"},
     "simulator.simulate": {"simulator.realtime", "simulator.terminal"},
