@@ -78,7 +78,7 @@ class Dialogue:
     @property
     def tools_dir(self) -> Path:
         """Return the folder of the tools that the agent may call; it need not exist."""
-        return self.path.parent / "tools"
+        return self.path.absolute().parent / "tools"
 
     @property
     def seconds(self) -> float:
