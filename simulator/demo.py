@@ -28,7 +28,7 @@ from simulator.dialogue.dialogue import Dialogue
 from simulator.dialogue.errors import DialogueError
 from simulator.dialogue.reader import BUNDLED, read_dialogue
 from simulator.dialogue.stereo_file import write_stereo
-from simulator.dialogue.timeline import Timeline
+from simulator.dialogue.timeline import Timeline, told_seconds
 from simulator.dialogue.timeline_picture import draw
 from simulator.realtime.server import RealtimeSimulator
 from simulator.terminal import stop_on_signal, table
@@ -185,7 +185,7 @@ def _rows(timeline: Timeline, call: HeldCall, record: dict[str, Any], worker: st
         if each.cut_seconds
     ]
     rows += [
-        ("tool", f"{tool.name} {tool.outcome}, {tool.end_seconds - tool.start_seconds:.2f} s")
+        ("tool", f"{tool.name} {tool.outcome}, {told_seconds(tool.end_seconds - tool.start_seconds)}")
         for tool in timeline.tools
     ]
     counts = [count for each in record["tokens"].values() for count in each.items()]

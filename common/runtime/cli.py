@@ -337,7 +337,7 @@ _COMMANDS: Final = {
         ),
         Command(
             name="call",
-            summary="one call, placed as AVR Core would place it, with speech from a WAV file",
+            summary="one call, placed as AVR Core would place it, with speech from a WAV file, a text or a script",
             example=f"{PROGRAM} call ws://127.0.0.1:6030 --wav question.wav --out answer.wav",
             run=_tool("simulator.call"),
             add_arguments=_arguments_of("simulator.call"),

@@ -28,7 +28,7 @@ class Acted:
     Attributes:
         act: the act; None: the call began.
         start_sample: start.
-        end_sample: end; the start for keys.
+        end_sample: end.
     """
 
     act: Act | None
@@ -110,7 +110,7 @@ class DialoguePlayer:
         if spoken:
             self.acted.append(Acted(act, spoken[0].start_sample, spoken[-1].end_sample))
         else:
-            self.acted.append(Acted(act, start, start))
+            self.acted.append(Acted(act, start, self._now_sample()))
         self._first_sample = self._call.playout.received_samples
 
     def _has_answered(self, pause_seconds: float) -> bool:

@@ -35,6 +35,11 @@ class Spoken:
     pressed: bool = False
 
 
+def told_seconds(seconds: float) -> str:
+    """Return a length of time for people."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolRun:
     """A call of a function.

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from simulator.avr.playout import SAMPLE_RATE_HZ
-from simulator.dialogue.timeline import Spoken, Timeline
+from simulator.dialogue.timeline import Spoken, Timeline, told_seconds
 
 WIDTH: Final = 1120
 LEFT: Final = 84
@@ -122,7 +122,9 @@ class _Picture:
             )
             if spoken.cut_seconds:
                 # What was not heard begins where the interruption ended the line.
-                width = min(spoken.cut_seconds * self._scale, self._x(self._timeline.seconds) - end)
+                later = [each.start_seconds for each in self._timeline.spoken[number:] if each.role == spoken.role]
+                free = self._x(min([*later, self._timeline.seconds])) - end
+                width = min(spoken.cut_seconds * self._scale, free)
                 yield f'<rect class="cut" data-seconds="{spoken.cut_seconds:.3f}" x="{end:.1f}" y="{y:.1f}" '
                 yield f'width="{width:.1f}" height="{BAR}" rx="4"/>'
                 yield f'<text class="cut-text" x="{end + 8:.1f}" y="{y + BAR / 2 + 4:.1f}">not heard: '
@@ -168,7 +170,7 @@ class _Picture:
         for tool in self._timeline.tools:
             x, width = self._x(tool.start_seconds), max(3.0, (tool.end_seconds - tool.start_seconds) * self._scale)
             y = self._tools_y + 2
-            told = f"{tool.name}: {tool.outcome}, {tool.end_seconds - tool.start_seconds:.1f} s"
+            told = f"{tool.name}: {tool.outcome}, {told_seconds(tool.end_seconds - tool.start_seconds)}"
             label = min(max(x, free), WIDTH - RIGHT - CHARACTER * len(told))
             free = label + CHARACTER * len(told) + 10
             yield (

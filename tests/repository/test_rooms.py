@@ -102,7 +102,8 @@ ROOMS_OF_A_PACKAGE = {
     "simulator.caller_speech": {"simulator.espeak"},
     "simulator.call_progress": {"simulator.avr"},
     "simulator.call": {
-        *("simulator.avr", "simulator.call_progress", "simulator.caller_speech", "simulator.terminal"),
+        *("simulator.avr", "simulator.call_progress", "simulator.caller_speech", "simulator.dialogue"),
+        "simulator.terminal",
     },
     "simulator.dialogue": {"simulator.avr", "simulator.espeak", "simulator.realtime"},
     "simulator.demo": {

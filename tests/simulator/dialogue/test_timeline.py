@@ -101,7 +101,7 @@ async def test_picture_has_all_of_it_in_both_schemes(tmp_path: Path) -> None:
     kinds = [each.attrib["data-kind"] for each in root.iter() if "data-kind" in each.attrib]
     assert {kind: kinds.count(kind) for kind in kinds} == {"spoken": 8, "wait": 4, "tool": 1}
     shown = [" ".join(" ".join(each.itertext()).split()) for each in root.iter() if each.tag.endswith("text")]
-    for words in ("A long answer & more of it.", "presses 1#", "look_up: completed, 1.6 s", "not heard: 2.8 s"):
+    for words in ("A long answer & more of it.", "presses 1#", "look_up: completed, 1.60 s", "not heard: 2.8 s"):
         assert words in shown
     assert "prefers-color-scheme: dark" in text
     classes = {each.attrib["class"] for each in root.iter() if "class" in each.attrib}
