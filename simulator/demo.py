@@ -35,6 +35,9 @@ from simulator.terminal import stop_on_signal, table
 
 FOLDER: Final = Path("demo-out")
 
+WAITS_SECONDS: Final = 1.5
+"""About the silence around an act of the caller: its own wait, and the wait for the answer."""
+
 AUDIBLE_LEVEL: Final = 328
 """-40 dBFS: quieter audio is not audible as a reply."""
 
@@ -198,8 +201,9 @@ def _rows(timeline: Timeline, call: HeldCall, record: dict[str, Any], worker: st
 
 
 def _about_seconds(dialogue: Dialogue) -> int:
-    """Return about how long the call takes: each side waits a second for the other."""
-    return round(dialogue.seconds + 2 * len(dialogue.exchanges))
+    """Return about how long the call takes: each side waits for the other."""
+    pauses = sum(WAITS_SECONDS + exchange.pause_seconds for exchange in dialogue.exchanges)
+    return round(dialogue.seconds + pauses)
 
 
 def _indented(text: str) -> str:

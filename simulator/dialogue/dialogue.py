@@ -82,8 +82,14 @@ class Dialogue:
 
     @property
     def seconds(self) -> float:
-        """Return the length of all lines."""
-        lines = [each.act.line for each in self.exchanges if isinstance(each.act, Say)]
-        return sum(line.seconds for each in self.exchanges for line in each.agent_lines) + sum(
-            line.seconds for line in lines
-        )
+        """Return the length of all that is said and heard, without the waits between."""
+        seconds = 0.0
+        before: tuple[Line, ...] = ()
+        for exchange in self.exchanges:
+            if isinstance(exchange.act, Say):
+                seconds += exchange.act.line.seconds
+                if exchange.act.interrupts_after_seconds is not None:
+                    seconds -= before[-1].seconds - exchange.act.interrupts_after_seconds
+            seconds += sum(line.seconds for line in exchange.agent_lines)
+            before = exchange.agent_lines
+        return seconds
