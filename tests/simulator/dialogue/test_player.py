@@ -15,7 +15,7 @@ from tests.simulator.avr_service import Connection, avr_service
 from tests.simulator.dialogue.files import write_dialogue
 
 # A frame of 20 ms, and a busy machine.
-NEAR_SECONDS: Final = 0.5
+NEAR_SECONDS: Final = 0.9
 
 WHOLE: Final = """
 steps:
