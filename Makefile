@@ -72,7 +72,7 @@ $(TREE_STAMP): $(TEST_STAMP) setup.py $(shell find common dispatcher simulator w
 	@ln -s $(CURDIR)/README.md $(CURDIR)/grafana $(CURDIR)/helm $(TREE)
 	@touch $@
 
-demo: $(STAMP)  ## holds one call against a simulated API: no key, no Redis
+demo: $(STAMP)  ## holds a call of real words against a simulated API: no key, no Redis
 	@$(BIN)/avr-sts-openai demo
 
 test: $(READY)  ## all tests that need Python and a Redis; TESTS= chooses files or folders

@@ -26,6 +26,9 @@ from simulator.avr.greeting import wait_for_greeting
 from simulator.avr.microphone import Microphone
 from simulator.avr.playout import SAMPLES_PER_MS
 from simulator.call_progress import show_call, speech_seconds
+from simulator.dialogue.errors import DialogueError
+from simulator.dialogue.player import DialoguePlayer, DialogueStalled
+from simulator.dialogue.reader import read_dialogue
 from simulator.terminal import one_line, seconds_argument, stop_on_signal, table
 
 # Without --seconds: hang up after this time of silence on both sides ...
@@ -37,7 +40,7 @@ _LONGEST_REPLY_SECONDS = 120.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `call`."""
     parser.add_argument("url", metavar="URL", help="ws://host:port; query parameters become the call's metadata")
-    caller_speech.add_arguments(parser, required=True)
+    caller_speech.add_arguments(parser, required=True, scripts=True)
     parser.add_argument("--out", metavar="OUT.wav", type=Path, help="file for the audio that the caller hears")
     parser.add_argument("--uuid", help="the call's uuid (default: a new one)")
     parser.add_argument("--dtmf", metavar="DIGITS", default="", help="keys to press after the speech, such as 12#")
@@ -57,20 +60,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace) -> int:
     """Place the call, then save and print the result; return 0 only for audio without a breach of the protocol."""
     try:
+        dialogue = None if args.script is None else await read_dialogue(args.script)
+        if dialogue is not None and args.dtmf:
+            raise ValueError(f"--dtmf: put steps with `keys` into {args.script}")
         speech = await caller_speech.load(args) or b""
         if args.out is not None and not args.out.parent.is_dir():
             raise WavError(f"{args.out}: there is no folder {args.out.parent}")
         _say(Microphone(), speech, args.dtmf)  # raises before the call what would be raised within it
         call = await place_call(args.url, uuid=args.uuid, reconnect_seconds=args.reconnect)
-    except (WavError, CallError, ValueError) as error:
+    except (WavError, CallError, DialogueError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stderr.write(f"call {call.uuid} is up: {speech_seconds(speech):.1f} s to say, Ctrl-C hangs up\n")
+    to_say = f"{speech_seconds(speech):.1f} s to say" if dialogue is None else dialogue.name
+    sys.stderr.write(f"call {call.uuid} is up: {to_say}, Ctrl-C hangs up\n")
     line = StatusLine()
     with stop_on_signal() as stop:
         async with call:
             tasks = [
-                asyncio.create_task(_converse(call, speech, args, line)),
+                asyncio.create_task(
+                    _converse(call, speech, args, line)
+                    if dialogue is None
+                    else DialoguePlayer(call, dialogue).play()
+                ),
                 asyncio.create_task(show_call(line, call, speech_seconds(speech))),
                 asyncio.create_task(stop.wait()),
             ]
@@ -81,7 +92,12 @@ async def run(args: argparse.Namespace) -> int:
             await asyncio.gather(*tasks, return_exceptions=True)  # a timeout or a close is also an end
     report = call.report()
     sys.stdout.write("".join(_transcript_lines(call.messages)) + "\n" + table(_rows(report, args.out)))
-    return _save_and_judge(call, report, args.out)
+    code = _save_and_judge(call, report, args.out)
+    failure = None if conversation.cancelled() else conversation.exception()
+    if isinstance(failure, DialogueStalled):
+        sys.stderr.write(f"{one_line(str(failure))}\n")
+        return 1
+    return code
 
 
 async def _converse(call: SimulatedCall, speech: bytes, args: argparse.Namespace, line: StatusLine) -> None:

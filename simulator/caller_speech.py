@@ -9,8 +9,14 @@ from common.audio.wav import read_wav
 from simulator.espeak import speak
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add the arguments that say what the caller says, and when."""
+def add_arguments(parser: argparse.ArgumentParser, *, required: bool, scripts: bool = False) -> None:
+    """Add the arguments that say what the caller says, and when.
+
+    Args:
+        parser: gets the arguments.
+        required: whether the caller must say something.
+        scripts: whether the caller may play a dialogue.
+    """
     speech = parser.add_mutually_exclusive_group(required=required)
     speech.add_argument(
         "--wav",
@@ -19,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
         help="speech of the caller: PCM, float, A-law, mu-law or GSM (with the extra [gsm]), of any rate",
     )
     speech.add_argument("--say", metavar="TEXT", help="speech of the caller as text, which espeak-ng speaks")
+    if scripts:
+        speech.add_argument(
+            "--script",
+            metavar="FILE.yaml",
+            type=Path,
+            help="the caller's side of a dialogue (docs/simulator.md)",
+        )
     parser.add_argument(
         "--voice", default="en", help="voice or language of --say, such as it (default: %(default)s)"
     )

@@ -14,27 +14,29 @@ MAX_TEXT_CHARACTERS: Final = 2000
 MAX_SECONDS: Final = 30.0
 """Maximum time that the program may take."""
 
-_MISSING: Final = (
-    "--say needs espeak-ng: install it (apt install espeak-ng, dnf install espeak-ng, brew install espeak-ng), "
-    "or record the words and give --wav"
+_INSTALL: Final = (
+    "needs espeak-ng: install it (apt install espeak-ng, dnf install espeak-ng, brew install espeak-ng), "
+    "or record the words and give"
 )
 
 
-async def speak(text: str, voice: str) -> bytes:
+async def speak(text: str, voice: str, *, what: str = "--say", instead: str = "--wav") -> bytes:
     """Return the text as speech: PCM16 LE, 8 kHz, mono.
 
     Args:
         text: what to say.
         voice: name of a voice or language, such as `en` or `it`.
+        what: for errors, what asks for the speech.
+        instead: for errors, how to give a recording.
 
     Raises:
         WavError: there is no such program or voice, or the text is empty or too long.
     """
     if not text.strip() or len(text) > MAX_TEXT_CHARACTERS:
-        raise WavError(f"--say: give 1 to {MAX_TEXT_CHARACTERS} characters")
+        raise WavError(f"{what}: give 1 to {MAX_TEXT_CHARACTERS} characters")
     program = shutil.which("espeak-ng")
     if program is None:
-        raise WavError(_MISSING)
+        raise WavError(f"{what} {_INSTALL} {instead}")
     process = await asyncio.create_subprocess_exec(
         *(program, "-v", voice, "--stdin", "--stdout"),
         stdin=asyncio.subprocess.PIPE,
@@ -45,14 +47,14 @@ async def speak(text: str, voice: str) -> bytes:
         async with asyncio.timeout(MAX_SECONDS):
             sound, complaints = await process.communicate(text.encode(errors="replace"))
     except TimeoutError:
-        raise WavError(f"--say: espeak-ng did not end within {MAX_SECONDS:g} s") from None
+        raise WavError(f"{what}: espeak-ng did not end within {MAX_SECONDS:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()
     if process.returncode != 0 or not sound:
         words = " ".join(complaints.decode(errors="replace").split())[:200]
-        raise WavError(f"--say: espeak-ng failed: {words or f'exit code {process.returncode}'}")
+        raise WavError(f"{what}: espeak-ng failed: {words or f'exit code {process.returncode}'}")
     try:
         return decode_wav(sound)
     except ValueError as error:
-        raise WavError(f"--say: espeak-ng made no WAV: {error}") from None
+        raise WavError(f"{what}: espeak-ng made no WAV: {error}") from None

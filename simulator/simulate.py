@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from simulator.dialogue.errors import DialogueError
+from simulator.dialogue.reader import read_dialogue
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import DialectName, SimulatorSettings, Voice
 from simulator.terminal import stop_on_signal
@@ -27,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Realtime API to imitate (default %(default)s)",
     )
     add("--voice", type=Voice, choices=list(Voice), default=default.voice, help="sound of replies")
+    add(
+        "--script",
+        metavar="FILE.yaml",
+        type=Path,
+        help="the agent's side of a dialogue, with true transcripts of the caller (docs/simulator.md)",
+    )
     add("--tone-hz", type=float, default=default.tone_hz, metavar="HZ", help="tone in hertz (default %(default)s)")
     add("--echo", action="store_true", help="answer in the tone of the caller's speech")
     add("--words", type=int, default=default.words, metavar="N", help="words of a reply (default %(default)s)")
@@ -89,10 +98,11 @@ async def run(arguments: argparse.Namespace) -> int:
             keep_audio=not arguments.no_audio,
             listen=not arguments.no_listen,
         )
-    except ValueError as error:
+        script = None if arguments.script is None else (await read_dialogue(arguments.script)).script
+    except (ValueError, DialogueError) as error:
         sys.stderr.write(f"simulate: {error}\n")
         return 2
-    return await _serve(RealtimeSimulator(settings), arguments.host, arguments.port)
+    return await _serve(RealtimeSimulator(settings, script=script), arguments.host, arguments.port)
 
 
 async def _serve(simulator: RealtimeSimulator, host: str, port: int) -> int:

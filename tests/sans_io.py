@@ -82,6 +82,8 @@ WITH_IO: Final = (
     "simulator/avr/test_core.py",
     "simulator/avr/test_greeting.py",
     "simulator/avr/test_microphone.py",
+    "simulator/dialogue/test_player.py",
+    "simulator/dialogue/test_reader.py::test_line_without_recording_is_spoken",
     "simulator/realtime/test_server.py",
     "simulator/realtime/test_server_control.py",
     "simulator/test_call.py",

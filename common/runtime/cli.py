@@ -339,19 +339,20 @@ _COMMANDS: Final = {
         Command(
             name="demo",
             summary="one call through the whole service and a simulated Realtime API: no key, no Redis",
-            example=f"{PROGRAM} demo  # writes what the caller heard into demo-out",
+            example=f"{PROGRAM} demo  # writes the call's sound and timeline into demo-out",
             run=_plain("simulator.demo"),
+            add_arguments=_arguments_of("simulator.demo"),
         ),
         Command(
             name="call",
-            summary="one call, placed as AVR Core would place it, with speech from a WAV file",
+            summary="one call, placed as AVR Core would place it, with speech from a WAV file, a text or a script",
             example=f"{PROGRAM} call ws://127.0.0.1:6030 --wav question.wav --out answer.wav",
             run=_tool("simulator.call"),
             add_arguments=_arguments_of("simulator.call"),
         ),
         Command(
             name="simulate",
-            summary="a simulated Realtime API, which receives audio and answers in tones",
+            summary="a simulated Realtime API, which receives audio, and answers in tones or as a dialogue says",
             example=f"{PROGRAM} simulate --port 8080  # and OPENAI_BASE_URL=ws://127.0.0.1:8080 {PROGRAM} serve",
             run=_tool("simulator.simulate"),
             add_arguments=_arguments_of("simulator.simulate"),

@@ -95,13 +95,13 @@ class Settings(SettingFields, BaseSettings):
         # All roles share `.env`: variables of other roles are dropped here.
         read = {name: value for name, value in variables.items() if not is_withheld(name, role)}
         read, renamings = renamed.take(read)
-        written = written_values.read(read, cls._names(), SECRETS, has_comments=has_comments)
+        written = written_values.read(read, cls.variable_names(), SECRETS, has_comments=has_comments)
         written.remarks += [Remark(each.name, each.line, None) for each in renamings]
         return written
 
     @classmethod
-    def _names(cls) -> frozenset[str]:
-        """Return the names of all variables that are read."""
+    def variable_names(cls) -> frozenset[str]:
+        """Return the names of all variables that are read, in lower case. Their case does not matter."""
         return frozenset({*cls.model_fields, *(name + secret_files.SUFFIX for name in SECRETS)})
 
     @classmethod
@@ -139,8 +139,8 @@ class Settings(SettingFields, BaseSettings):
     @classmethod
     def _misspelt(cls, given: Collection[str], missing: Collection[str]) -> Iterator[str]:
         """Yield a line for each variable that may be a misspelt name of a missing setting."""
-        for name, line in unknown_names.notices(given, cls._names(), ()) if missing else ():
-            meant = unknown_names.nearest(name, cls._names())
+        for name, line in unknown_names.notices(given, cls.variable_names(), ()) if missing else ():
+            meant = unknown_names.nearest(name, cls.variable_names())
             if meant is not None and meant.removesuffix(secret_files.SUFFIX) in missing:
                 yield line
 
@@ -168,7 +168,7 @@ class Settings(SettingFields, BaseSettings):
         """Yield the lines of `notices`, at most one for each replaced value."""
         # Only workers read OPENAI_*, and report these variables themselves.
         is_read = role is not Role.DISPATCHER
-        for name, line in unknown_names.notices(written.values.keys(), self._names(), self.tools_env):
+        for name, line in unknown_names.notices(written.values.keys(), self.variable_names(), self.tools_env):
             if is_read or not name.startswith("openai_"):
                 yield line
         for remark in written.remarks:

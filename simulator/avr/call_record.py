@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from simulator.avr.caller_track import CallerTrack
 from simulator.avr.playout import (
     DEFAULT_RECORD_LIMIT_BYTES,
     SAMPLE_BYTES,
@@ -173,6 +174,7 @@ class CallRecord:
         closings: ends of the call's connections.
         outages: times without a connection, oldest first.
         playout: audio that the caller heard.
+        caller: audio in which the caller spoke.
     """
 
     def __init__(
@@ -184,6 +186,7 @@ class CallRecord:
     ) -> None:
         self.uuid = uuid
         self.playout = PlayoutBuffer(started_at_seconds, record_limit_bytes=record_limit_bytes)
+        self.caller = CallerTrack(started_at_seconds, record_limit_bytes=record_limit_bytes)
         self.messages: list[Message] = []
         self.transcripts: list[Transcript] = []
         self.interruptions: list[Interruption] = []

@@ -310,6 +310,8 @@ class SimulatedCall:
                 self.record.lost_frame(sounds=sounds)
             else:
                 self.record.sent_frame(sounds=sounds, now_seconds=now_seconds)
+                if not silent:
+                    self.record.caller.add(frame, self._schedule.due_at_seconds)
             self._schedule.sent(now_seconds)
             self._wake_waiting()
 

@@ -16,6 +16,7 @@ from simulator.realtime.errors import (
     no_such_previous_item,
     not_truncatable,
 )
+from simulator.realtime.word_times import NO_WORDS, WordTimes
 
 
 class Origin(enum.StrEnum):
@@ -75,7 +76,7 @@ class Item:
         tools: tools in `mcp_list_tools`.
         failed: whether a call to an MCP server failed.
         audio_ms: audio of the message, committed or sent, without its truncated part.
-        word_ms: length of each word of the model.
+        times: times of the model's words.
         words: words of the model without those truncated.
         said: all words that were sent.
         truncated_ms: position of the truncation; None: not truncated.
@@ -97,7 +98,7 @@ class Item:
     tools: list[dict[str, Any]] = field(default_factory=list)
     failed: bool = False
     audio_ms: int = 0
-    word_ms: int = 0
+    times: WordTimes = NO_WORDS
     words: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     truncated_ms: int | None = None
@@ -135,7 +136,7 @@ class Item:
         if audio_end_ms > self.audio_ms:
             raise already_shorter(self.audio_ms, audio_end_ms)
         self.audio_ms = self.truncated_ms = audio_end_ms
-        del self.words[audio_end_ms // self.word_ms :]
+        del self.words[self.times.ended(audio_end_ms) :]
         part.text = " ".join(self.words)
 
     def wire(self, encode: Callable[[bytes], bytes] | None = None) -> dict[str, Any]:

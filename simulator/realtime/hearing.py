@@ -10,6 +10,7 @@ from simulator.realtime.conversation import Conversation, Item, Origin, Part
 from simulator.realtime.input_audio import BYTES_PER_MS, InputAudio, Recording, Turn
 from simulator.realtime.quirks import Quirk
 from simulator.realtime.response import Response
+from simulator.realtime.script import Script
 from simulator.realtime.session_faults import SessionFaults
 from simulator.realtime.settings import Behaviour, SimulatorSettings, Transcription
 from simulator.realtime.timeline import Timeline
@@ -30,6 +31,7 @@ class HearingHost(Protocol):
     conversation: Conversation
     schedule: Schedule
     timeline: Timeline
+    script: Script | None
 
     @property
     def active_response(self) -> Response | None:
@@ -214,18 +216,20 @@ class Hearing:
             and self._host.behaviour.transcription is not Transcription.NEVER
         )
         comes_first = Quirk.TRANSCRIPT_FIRST in self._host.faults.quirks
+        script = self._host.script
+        said = None if script is None else script.said(self._host.conversation.items)
         if transcribes and comes_first:
-            self._transcribe(item, part, turn.speech_ms)
+            self._transcribe(item, part, turn.speech_ms, said)
         self._host.emit(
             "input_audio_buffer.committed", previous_item_id=self._host.conversation.last_id(), item_id=item_id
         )
         self._host.join(item)
         if transcribes and not comes_first:
             delay = self._host.behaviour.transcription_delay_seconds
-            self._host.schedule.at(now + delay, lambda _due: self._transcribe(item, part, turn.speech_ms))
+            self._host.schedule.at(now + delay, lambda _due: self._transcribe(item, part, turn.speech_ms, said))
 
-    def _transcribe(self, item: Item, part: Part, speech_ms: int) -> None:
-        part.text = heard_text(self._host.behaviour, speech_ms)
+    def _transcribe(self, item: Item, part: Part, speech_ms: int, said: str | None) -> None:
+        part.text = heard_text(self._host.behaviour, speech_ms, said)
         model = (self._host.config.transcription or {}).get("model", "whisper-1")
         for kind, content in transcription_events(item.id, part.text, model=model, audio_ms=item.audio_ms):
             self._host.emit(kind, **content)

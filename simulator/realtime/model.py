@@ -11,6 +11,7 @@ import orjson
 from simulator.realtime.conversation import Conversation, Item
 from simulator.realtime.ending import Ending, Output, Result
 from simulator.realtime.response import Plan
+from simulator.realtime.script import Script
 from simulator.realtime.settings import MAX_WORDS, Behaviour, ToolCall, Voice
 from simulator.realtime.usage import (
     MODEL_AUDIO_MS_PER_TOKEN,
@@ -21,15 +22,21 @@ from simulator.realtime.usage import (
     text_tokens,
 )
 from simulator.realtime.voice import Sound, ToneVoice, WordVoice, dominant_hz, reply_words
+from simulator.realtime.word_times import WordTimes
 
 # Matches: Say this word for word: "Welcome!"
 _DICTATION = re.compile(r'\b(?:word for word|verbatim|exactly)\b.*?"(.+)"', re.IGNORECASE | re.DOTALL)
 
 
 class SimulatedModel:
-    """The state of a session's model on which later responses depend."""
+    """The state of a session's model on which later responses depend.
 
-    def __init__(self) -> None:
+    Args:
+        script: the replies; None: words that identify their place, or a tone.
+    """
+
+    def __init__(self, script: Script | None = None) -> None:
+        self._script = script
         self._calls_made: set[ToolCall] = set()
         self._echo_hz: float | None = None
         self._last_read: Context = ()
@@ -59,7 +66,12 @@ class SimulatedModel:
     ) -> Plan:
         """Plan the session's response `number` (from 1) to a `response.create`."""
         turn = conversation.user_turns(notes=behaviour.notes_are_turns)
-        calls = self._calls(behaviour, conversation, turn) if request.get("tool_choice") != "none" else ()
+        instructions = request.get("instructions") or ""
+        dictated = _dictated(instructions) or (behaviour.say or "").split()[:MAX_WORDS]
+        scripted = self._script.reply(conversation.items) if self._script is not None and not dictated else None
+        calls: Sequence[ToolCall] = ()
+        if request.get("tool_choice") != "none":
+            calls = self._calls(behaviour, conversation, turn) if scripted is None else scripted.calls
         if ending is None:
             self._calls_made.update(calls)
         elif ending.status != Result.INCOMPLETE or ending.output is not Output.ITEM:
@@ -67,10 +79,18 @@ class SimulatedModel:
         speaks = speaks and (ending is None or ending.output is not Output.TEXT)
         # A model with an earlier reply in its conversation continues without a greeting.
         greets = not turn and not conversation.knows_reply()
-        instructions = request.get("instructions") or ""
-        words = () if calls else self._words(behaviour, instructions, number, turn, greets)
+        words: Sequence[str] = ()
+        line = None if scripted is None else scripted.line
+        if line is not None:
+            words, times = line.words, line.times
+        else:
+            if not calls:
+                words = dictated or _words(behaviour, number, turn, greets)
+            times = WordTimes.even(len(words), behaviour.word_ms)
         voice: Sound | None = None
-        if speaks and behaviour.voice is Voice.WORDS:
+        if speaks and line is not None:
+            voice = line
+        elif speaks and behaviour.voice is Voice.WORDS:
             voice = WordVoice(words, behaviour.word_ms)
         elif speaks:
             echo_hz = self._echo_hz if behaviour.echo and turn else None
@@ -79,13 +99,12 @@ class SimulatedModel:
             words=words,
             calls=calls,
             voice=voice,
-            word_ms=behaviour.word_ms,
+            times=times,
             delta_ms=behaviour.delta_ms,
             late_seconds=late_seconds,
             first_audio_seconds=behaviour.first_audio_seconds,
             speed=behaviour.speed,
-            ending=ending
-            or _token_limit(words, behaviour.word_ms if speaks else 0, behaviour.word_ms, max_tokens),
+            ending=ending or _token_limit(words, times, max_tokens, speaks=speaks),
         )
 
     def _calls(self, behaviour: Behaviour, conversation: Conversation, turn: int) -> Sequence[ToolCall]:
@@ -93,15 +112,16 @@ class SimulatedModel:
             return ()  # this response reports their outputs
         return [call for call in behaviour.tool_calls if call.turn == turn and call not in self._calls_made]
 
-    def _words(
-        self, behaviour: Behaviour, instructions: str, number: int, turn: int, greets: bool
-    ) -> Sequence[str]:
-        dictated = _DICTATION.search(instructions)
-        text = _unescaped(dictated[1]) if dictated else behaviour.say
-        if text is not None and (words := text.split()):
-            return words[:MAX_WORDS]
-        count = behaviour.greeting_words if greets else behaviour.words
-        return reply_words(number=number, turn=turn, count=count, greets=greets)
+
+def _words(behaviour: Behaviour, number: int, turn: int, greets: bool) -> Sequence[str]:
+    count = behaviour.greeting_words if greets else behaviour.words
+    return reply_words(number=number, turn=turn, count=count, greets=greets)
+
+
+def _dictated(instructions: str) -> Sequence[str]:
+    """Return the words that the instructions dictate."""
+    dictated = _DICTATION.search(instructions)
+    return _unescaped(dictated[1]).split()[:MAX_WORDS] if dictated else ()
 
 
 def _unescaped(text: str) -> str:
@@ -112,12 +132,14 @@ def _unescaped(text: str) -> str:
         return text
 
 
-def _token_limit(words: Sequence[str], audio_ms: int, word_ms: int, max_tokens: int | str) -> Ending | None:
-    """Return the end of a response longer than `max_tokens`; `audio_ms` is the audio of a word."""
+def _token_limit(words: Sequence[str], times: WordTimes, max_tokens: int | str, *, speaks: bool) -> Ending | None:
+    """Return the end of a response longer than `max_tokens`."""
     if isinstance(max_tokens, str):
         return None
-    for count in range(1, len(words) + 1):
-        tokens = text_tokens(" ".join(words[:count])) + count * audio_ms // MODEL_AUDIO_MS_PER_TOKEN
+    begin_ms = 0
+    for count, end_ms in enumerate(times.ends_ms, start=1):
+        tokens = text_tokens(" ".join(words[:count])) + (end_ms // MODEL_AUDIO_MS_PER_TOKEN if speaks else 0)
         if tokens > max_tokens:
-            return Ending("incomplete", (count - 1) * word_ms, "max_output_tokens", commanded=False)
+            return Ending("incomplete", begin_ms, "max_output_tokens", commanded=False)
+        begin_ms = end_ms
     return None

@@ -15,6 +15,7 @@ from simulator.realtime.errors import RequestError
 from simulator.realtime.hearing import Hearing
 from simulator.realtime.model import SimulatedModel
 from simulator.realtime.response import Host, Response
+from simulator.realtime.script import Script
 from simulator.realtime.session_faults import SessionFaults
 from simulator.realtime.settings import Behaviour, with_directives
 from simulator.realtime.usage import Usage
@@ -36,6 +37,7 @@ class ResponderHost(Host, Protocol):
     config: SessionConfig
     counters: Counters
     hearing: Hearing
+    script: Script | None
 
     def refuse(self, error: RequestError, event_id: str | None) -> None:
         """Answer a client event with an `error` event."""
@@ -62,7 +64,7 @@ class Responder:
         self._host = host
         self._out_of_band: dict[str, Response] = {}
         self._count = 0
-        self._model = SimulatedModel()
+        self._model = SimulatedModel(host.script)
 
     @property
     def speaks(self) -> bool:

@@ -16,6 +16,7 @@ from simulator.realtime.settings import ToolCall
 from simulator.realtime.timeline import Timeline
 from simulator.realtime.usage import MODEL_AUDIO_MS_PER_TOKEN, Tokens, Usage, text_tokens
 from simulator.realtime.voice import Sound
+from simulator.realtime.word_times import WordTimes
 from simulator.schedule import Schedule, Timer
 
 
@@ -36,10 +37,10 @@ class Plan:
     """The planned content of a response.
 
     Attributes:
-        words: words of the reply; empty if it calls functions.
-        calls: functions and tools of MCP servers to call.
+        words: words of the reply; empty if it only calls functions.
+        calls: functions and tools of MCP servers to call, after the words.
         voice: sound of the reply; None: text only.
-        word_ms: length of a word.
+        times: times of the words.
         delta_ms: audio in one delta.
         late_seconds: time from the request to the creation; the response is active meanwhile.
         first_audio_seconds: time from the creation to the first delta.
@@ -50,7 +51,7 @@ class Plan:
     words: Sequence[str]
     calls: Sequence[ToolCall]
     voice: Sound | None
-    word_ms: int
+    times: WordTimes
     delta_ms: int
     late_seconds: float = 0.0
     first_audio_seconds: float
@@ -125,7 +126,7 @@ class Response:
         self.started_seconds: float | None = None
         self.ended_seconds: float | None = None
         self.sent_ms = 0
-        self.total_ms = len(plan.words) * plan.word_ms
+        self.total_ms = plan.times.total_ms
         self.usage: Usage | None = None
         self._host = host
         self._plan = plan
@@ -139,6 +140,10 @@ class Response:
     def done(self) -> bool:
         """Tell whether `response.done` was sent."""
         return self._stage is Stage.DONE
+
+    @property
+    def _speaks(self) -> bool:
+        return bool(self._plan.words) or not self._plan.calls
 
     @property
     def text(self) -> str:
@@ -212,7 +217,7 @@ class Response:
             self._end(now, ending)
             return
         self._stage = Stage.ANNOUNCED
-        if self._plan.calls:
+        if not self._speaks:
             self._call(now)
             return
         item = Item(
@@ -221,7 +226,7 @@ class Response:
             Origin.MODEL,
             role="assistant",
             status="in_progress",
-            word_ms=self._plan.word_ms,
+            times=self._plan.times,
         )
         self._add(item)
         speaks = self._plan.voice is not None
@@ -251,10 +256,13 @@ class Response:
         if self.sent_ms < last_ms:
             pause = self._plan.delta_ms / 1000 / self._plan.speed
             self._timer = self._host.schedule.at(now + pause, self._deliver)
-        elif ending is None:
-            self._finish(now, "completed", None)
-        else:
+        elif ending is not None:
             self._end(now, ending)
+        elif self._plan.calls:
+            self._end_message("completed")
+            self._call(now)
+        else:
+            self._finish(now, "completed", None)
 
     def _ending(self, now: float) -> Ending | None:
         return self._host.failing(now) or self._plan.ending
@@ -267,9 +275,8 @@ class Response:
         if ending.status not in (Result.LOST, Result.HUNG):
             self._finish(now, ending.status, ending.details())
             return
-        if ending.after_ms is None and self._stage is Stage.ANNOUNCED and not self._plan.calls:
-            self._finish_message(self.items[0], "completed")
-            self._stage = Stage.ENDED
+        if ending.after_ms is None and self._stage is Stage.ANNOUNCED and self._speaks:
+            self._end_message("completed")
         if ending.announced:
             self._host.emit("error", error={**ending.error(), "param": None, "event_id": None})
         if ending.status == Result.LOST:
@@ -277,8 +284,8 @@ class Response:
 
     def _send_until(self, end_ms: int) -> None:
         item = self.items[0]
-        first = -(-self.sent_ms // self._plan.word_ms)
-        words = list(self._plan.words[first : -(-end_ms // self._plan.word_ms)])
+        first = self._plan.times.begun(self.sent_ms)
+        words = list(self._plan.words[first : self._plan.times.begun(end_ms)])
         kind = "response.output_audio_transcript.delta" if self._plan.voice else "response.output_text.delta"
         for index, word in enumerate(words, start=first):
             self._emit_part(kind, item, delta=f" {word}" if index else word)
@@ -363,8 +370,8 @@ class Response:
         if self.done:
             return
         self._stop_timer()
-        if sent and self._stage is Stage.ANNOUNCED and not self._plan.calls:
-            self._finish_message(self.items[0], status)
+        if sent and self._stage is Stage.ANNOUNCED and self._speaks:
+            self._end_message(status)
         self._stage = Stage.DONE
         self.status = status
         self.status_details = details
@@ -374,7 +381,9 @@ class Response:
             self._host.emit("response.done", response=self.wire())
         self._host.response_finished(self, now)
 
-    def _finish_message(self, item: Item, status: str) -> None:
+    def _end_message(self, status: str) -> None:
+        self._stage = Stage.ENDED
+        item = self.items[0]
         item.status = "completed" if status == "completed" else "incomplete"
         text = " ".join(item.said)
         if self._plan.voice is None:
@@ -406,6 +415,7 @@ class Response:
         self._host.emit(kind, response_id=self.id, item_id=item.id, output_index=0, content_index=0, **content)
 
     def _output_tokens(self) -> Tokens:
-        called = sum(text_tokens(f"{call.name}{call.arguments}") for call in self._plan.calls if self.items)
+        has_called = any(item.type != "message" for item in self.items)
+        called = sum(text_tokens(f"{call.name}{call.arguments}") for call in self._plan.calls) if has_called else 0
         audio_ms = self.sent_ms if self._plan.voice is not None else 0
         return Tokens(called + text_tokens(self.text), audio_ms // MODEL_AUDIO_MS_PER_TOKEN)

@@ -40,6 +40,7 @@ from simulator.realtime.faults import (
     Refusal,
     unknown_model,
 )
+from simulator.realtime.script import Script
 from simulator.realtime.session import RealtimeSession
 from simulator.realtime.session_faults import SessionFaults
 from simulator.realtime.settings import DialectName, SimulatorSettings
@@ -62,6 +63,10 @@ _MODEL_PREFIXES = {DialectName.GA: "gpt-", DialectName.BETA: "gpt-", DialectName
 class RealtimeSimulator:
     """A server that behaves like OpenAI's Realtime API where a client depends on it.
 
+    Args:
+        settings: settings of the server.
+        script: what the model says in each session; None: as the settings say.
+
     Attributes:
         settings: settings of the server.
         faults: commands for faults.
@@ -72,7 +77,7 @@ class RealtimeSimulator:
         counters: counts, second by second.
     """
 
-    def __init__(self, settings: SimulatorSettings | None = None) -> None:
+    def __init__(self, settings: SimulatorSettings | None = None, *, script: Script | None = None) -> None:
         self.settings = settings or SimulatorSettings()
         self.faults = Faults()
         self.sessions: list[SimulatedSession] = []
@@ -80,6 +85,7 @@ class RealtimeSimulator:
         self.opened = 0
         self.refused = 0
         self.counters = Counters()
+        self._script = script
         self._runner: web.AppRunner | None = None
         self._address: tuple[str, int] | None = None
         self._waiters: list[Waiter[RealtimeSimulator]] = []
@@ -244,6 +250,7 @@ class RealtimeSimulator:
             wall_time_seconds=time.time(),
             dialect=self._dialect(request),
             counters=self.counters,
+            script=self._script,
         )
         session = SimulatedSession(
             self.opened,

@@ -30,6 +30,7 @@ from simulator.realtime.mcp import McpServers
 from simulator.realtime.quirks import FIRST_PART_DELTAS, Quirk, QuirkFilter
 from simulator.realtime.responder import Responder, behaviour_with
 from simulator.realtime.response import Response
+from simulator.realtime.script import Script
 from simulator.realtime.session_faults import SessionFaults
 from simulator.realtime.settings import (
     Behaviour,
@@ -67,6 +68,7 @@ class RealtimeSession:
         wall_time_seconds: time of day, for `expires_at`.
         dialect: dialect of the client; None: the server's.
         counters: counts of the server.
+        script: what the model says; None: as the settings say.
 
     Attributes:
         id: `sess_...`.
@@ -91,12 +93,14 @@ class RealtimeSession:
         wall_time_seconds: float = 0.0,
         dialect: DialectName | None = None,
         counters: Counters | None = None,
+        script: Script | None = None,
     ) -> None:
         self._id_prefix = secrets.token_hex(6)
         self._id_count = 0
         self.id = self.new_id("sess")
         self.model = model
         self.settings = settings
+        self.script = script
         self.faults = faults or SessionFaults()
         self.behaviour: Behaviour = settings.behaviour()
         self.counters = counters or Counters()

@@ -14,15 +14,18 @@ _PRICED_BY_THE_MINUTE = frozenset({"whisper-1", "gpt-transcribe", "gpt-live-tran
 _PREFIX = "conversation.item.input_audio_transcription"
 
 
-def heard_text(behaviour: Behaviour, speech_ms: int) -> str | None:
+def heard_text(behaviour: Behaviour, speech_ms: int, said: str | None = None) -> str | None:
     """Return the transcript of speech of this length; None: the transcription fails.
 
-    The simulator cannot recognise speech. Unless a text is set, it returns one word for each started `word_ms`
-    between the first and the last loud frame of the turn: `heard one two three`.
+    The simulator cannot recognise speech. Unless a text is set, or a script says what the caller `said`, it
+    returns one word for each started `word_ms` between the first and the last loud frame of the turn:
+    `heard one two three`.
     """
     if behaviour.transcription is Transcription.FAIL:
         return None
-    return heard_words(speech_ms, behaviour.word_ms) if behaviour.transcript is None else behaviour.transcript
+    if behaviour.transcript is not None:
+        return behaviour.transcript
+    return said or heard_words(speech_ms, behaviour.word_ms)
 
 
 def transcription_events(

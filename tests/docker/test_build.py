@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from common.runtime.release import RELEASE
-from simulator.demo import SPEECH
 from simulator.realtime.server import RealtimeSimulator
 from tests.docker.image import REPOSITORY, Build, environment, last_stage
 from tests.scenarios.processes import KEY, ServiceProcess
+
+SPEECH = REPOSITORY / "simulator" / "speech" / "caller.wav"
 
 # Packages are downloaded and installed, so the time depends on the network.
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]

@@ -103,11 +103,21 @@ ROOMS_OF_A_PACKAGE = {
     "simulator.caller_speech": {"simulator.espeak"},
     "simulator.call_progress": {"simulator.avr"},
     "simulator.call": {
-        *("simulator.avr", "simulator.call_progress", "simulator.caller_speech", "simulator.terminal"),
+        *("simulator.avr", "simulator.call_progress", "simulator.caller_speech", "simulator.dialogue"),
+        "simulator.terminal",
     },
-    "simulator.demo": {"simulator.avr", "simulator.realtime", "simulator.terminal"},
+    "simulator.dialogue": {"simulator.avr", "simulator.espeak", "simulator.realtime"},
+    "simulator.demo": {
+        *("simulator.avr", "simulator.demo_call", "simulator.demo_service", "simulator.dialogue"),
+        *("simulator.realtime", "simulator.terminal"),
+    },
+    "simulator.demo_call": {
+        *("simulator.avr", "simulator.demo_service", "simulator.dialogue", "simulator.realtime"),
+        "simulator.terminal",
+    },
+    "simulator.demo_service": set[str](),
     "simulator.load": {"simulator.avr", "simulator.caller_speech", "simulator.terminal"},
-    "simulator.simulate": {"simulator.realtime", "simulator.terminal"},
+    "simulator.simulate": {"simulator.dialogue", "simulator.realtime", "simulator.terminal"},
 }
 """Which room of a package may import which other room of the same package."""
 

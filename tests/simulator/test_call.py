@@ -14,6 +14,7 @@ from common.audio.wav import read_wav, to_pcm16, write_wav
 from simulator import call
 from tests.helpers import needed_program
 from tests.simulator.avr_service import Connection, avr_service, echo
+from tests.simulator.dialogue.files import write_dialogue
 from tests.terminal import CTRL_C, Terminal
 
 _PROGRAM = """
@@ -313,3 +314,71 @@ def test_words_or_a_file_are_required(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit):
             _arguments(*arguments)
     assert "--say" in capsys.readouterr().err
+
+
+SCRIPT = """
+steps:
+  - agent: Hello.
+    wav: caller.wav
+  - caller: Good day.
+    wav: caller.wav
+  - agent: Goodbye.
+    wav: caller.wav
+"""
+
+
+async def test_caller_of_a_dialogue_speaks_when_its_turn_comes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = write_dialogue(tmp_path, SCRIPT)
+    line = read_wav(tmp_path / "caller.wav")
+
+    async def answer(connection: Connection) -> None:
+        for text in ("Hello.", "Goodbye."):
+            await connection.send_audio(line)
+            await connection.send("transcript", role="agent", text=text)
+            while await connection.receive() and not any(connection.frames[-1:] and connection.frames[-1]):
+                pass
+        await connection.listen()
+
+    async with avr_service(answer) as service:
+        code = await call.run(_arguments(service.url, "--script", script))
+        (connection,) = service.connections
+    shown = capsys.readouterr()
+    assert (code, shown.err.count("dialogue, Ctrl-C hangs up")) == (0, 1)
+    assert sum(any(frame) for frame in connection.frames) == pytest.approx(50, abs=2)
+    assert "Goodbye." in shown.out
+
+
+async def test_dialogue_that_stalls_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def close(connection: Connection) -> None:
+        await connection.listen(2)
+        await connection.send_audio(bytes(range(160)) * 20)
+        await connection.websocket.close()
+
+    async with avr_service(close) as service:
+        code = await call.run(_arguments(service.url, "--script", write_dialogue(tmp_path, SCRIPT)))
+    assert code == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("the call ended early: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--script", "none.yaml"), "none.yaml: it cannot be read: No such file or directory\n"),
+        (("--script", "dialogue.yaml", "--dtmf", "1"), "--dtmf: put steps with `keys` into dialogue.yaml\n"),
+    ],
+)
+async def test_wrong_dialogue_is_told_before_the_call(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    write_dialogue(tmp_path, SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    assert await call.run(_arguments("ws://127.0.0.1:1", *options)) == 1
+    assert capsys.readouterr().err == message

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from simulator import simulate
+from simulator.dialogue.reader import BUNDLED
 from tests.helpers import send_signals
 
 
@@ -66,9 +67,27 @@ async def test_simulator_speaks_the_chosen_dialect() -> None:
     assert process.returncode == 0
 
 
+async def test_simulator_speaks_the_lines_of_a_script() -> None:
+    process = await _start("--port", "0", "--script", str(BUNDLED))
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        url = (await process.stdout.readline()).decode().split()[-1]
+        headers = {"Authorization": "Bearer x"}
+        async with connect(f"{url}?model=gpt-realtime-2", additional_headers=headers) as socket:
+            await socket.send('{"type": "response.create"}')
+            async for message in socket:
+                event = orjson.loads(message)
+                if event["type"] == "response.output_audio_transcript.done":
+                    break
+        process.terminate()
+        await process.communicate()
+    assert event["transcript"] == "Good evening, Hotel Miramar, the restaurant. How can I help you?"
+
+
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
+        (("--script", "none.yaml"), 2, "simulate: none.yaml: it cannot be read: No such file or directory\n"),
         (("--words", "0"), 2, "simulate: words is 0: it must be from 1 to 1000\n"),
         (("--history", "-1"), 2, "simulate: history is -1: it must be 0 or more\n"),
         (("--host", "203.0.113.1", "--port", "0"), 1, "simulate: cannot listen on 203.0.113.1:0"),

@@ -6,6 +6,7 @@ import pytest
 
 from simulator.realtime.conversation import Conversation, Item, Origin, Part
 from simulator.realtime.errors import RequestError
+from simulator.realtime.word_times import WordTimes
 
 
 def _message(item_id: str, role: str = "user", text: str = "hello") -> Item:
@@ -14,7 +15,14 @@ def _message(item_id: str, role: str = "user", text: str = "hello") -> Item:
 
 
 def _spoken(words: int, *, audio_ms: int | None = None) -> Item:
-    item = Item("item_s", "message", Origin.MODEL, role="assistant", parts=[Part("output_audio", "")], word_ms=400)
+    item = Item(
+        "item_s",
+        "message",
+        Origin.MODEL,
+        role="assistant",
+        parts=[Part("output_audio", "")],
+        times=WordTimes.even(100, 400),
+    )
     item.speak([f"word{each}" for each in range(1, words + 1)], words * 400 if audio_ms is None else audio_ms)
     return item
 

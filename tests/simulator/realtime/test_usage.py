@@ -2,10 +2,18 @@ from __future__ import annotations
 
 from simulator.realtime.conversation import Item, Origin, Part
 from simulator.realtime.usage import Tokens, Usage, context_of, input_usage, item_tokens
+from simulator.realtime.word_times import WordTimes
 
 
 def _said(item_id: str, words: int) -> Item:
-    item = Item(item_id, "message", Origin.MODEL, role="assistant", parts=[Part("output_audio", "")], word_ms=400)
+    item = Item(
+        item_id,
+        "message",
+        Origin.MODEL,
+        role="assistant",
+        parts=[Part("output_audio", "")],
+        times=WordTimes.even(100, 400),
+    )
     item.speak(["abcd"] * words, words * 400)
     return item
 
