@@ -297,6 +297,11 @@ async def test_the_end_is_told_in_words(chromium: str, tmp_path: Path) -> None:
         await call.button("Call again").click()
         await expect(call.status).to_have_text("You are connected. Speak, or press keys.")
         await call.said("greeting one")
+        # The key that closes the panel ends no call.
+        await page.keyboard.press("Escape")
+        await expect(call.status).to_have_text("You are connected. Speak, or press keys.")
+        await call.button("Hang up").click()
+        await expect(call.status).to_have_text("You hung up.")
         await page.keyboard.press("Escape")
         await expect(call.panel).to_be_hidden()
         await expect(page.get_by_role("button", name="Call this agent")).to_be_focused()
@@ -388,7 +393,7 @@ async def test_a_refused_microphone_is_told_in_words(chromium: str, tmp_path: Pa
         await call.open(url)
         await call.button("Call").click()
         await expect(call.status).to_contain_text("does not give the microphone to this page")
-        await expect(call.button("Call again")).to_be_focused()
+        await expect(call.button("Try again")).to_be_focused()
         assert await calls_of(url) == []
         assert_quiet(record)
 

@@ -100,11 +100,11 @@ function call() {
       view.interrupted(turns.interruptions.length);
     },
     note: (text) => view.note(text),
-    ended(text) {
+    ended(text, hasBegun) {
       clearInterval(drawing);
       if (began !== undefined) draw(true);
       began = undefined;
-      view.enter("ended", text);
+      view.enter(hasBegun ? "ended" : "refused", text);
     },
   });
   line.open();
@@ -122,7 +122,6 @@ function press(key) {
 }
 
 function close() {
-  line?.hangUp();
   view.show(false);
   opener?.focus();
 }

@@ -180,7 +180,7 @@ export class Line {
     if (this.#socket.bufferedAmount > MOST_WAITING_BYTES) this.#unsent += 1;
     else this.#send({ type: "audio", audio: encode(pcm) });
     const lost = FRAME_SECONDS * (this.#unsent + dropped);
-    if (lost) this.#listener.note(`The connection or this device is slow: ${lost.toFixed(1)} s of your words were lost.`);
+    if (lost) this.#listener.note(`The connection or this device is slow: ${Math.ceil(lost)} s of your words were lost.`);
   }
 
   #send(message) {

@@ -103,7 +103,7 @@ export class View {
       if (event.key === "Escape") {
         // The page closes its own panel with this key.
         event.stopPropagation();
-        act.close();
+        if (!this.#parts.close.hidden) act.close();
       } else if (KEYS.includes(event.key) && !event.ctrlKey && !event.altKey && !event.metaKey) {
         act.press(event.key);
       }
@@ -119,7 +119,7 @@ export class View {
     if (isShown) this.#parts.title.focus();
   }
 
-  /** Shows one of the states idle, closed (no call is possible), calling, live and ended. */
+  /** Shows one of the states idle, closed (no call is possible), calling, live, ended and refused. */
   enter(state, text) {
     const parts = this.#parts;
     this.#section.dataset.state = state;
@@ -127,7 +127,8 @@ export class View {
     put(parts.state, text);
     const isOn = state === "calling" || state === "live";
     parts.call.hidden = isOn || state === "closed";
-    put(parts.call, state === "ended" ? "Call again" : "Call");
+    put(parts.call, { ended: "Call again", refused: "Try again" }[state] ?? "Call");
+    parts.close.hidden = isOn;
     parts.hangUp.hidden = !isOn;
     put(parts.hangUp, state === "calling" ? "Cancel" : "Hang up");
     parts.mute.hidden = parts.keypad.hidden = state !== "live";
