@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
+import json
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +20,7 @@ from playwright.async_api import Page, WebSocket, expect
 
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, ToolCall, Voice
-from simulator.realtime.voice import SAMPLE_RATE_HZ, WordVoice
+from simulator.realtime.voice import SAMPLE_RATE_HZ, ToneVoice, WordVoice
 from tests.helpers import eventually
 from tests.page.browser import DESKTOP, PATIENCE_MS, PHONE, PageRecord, browsing
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess
@@ -112,10 +114,17 @@ class Call:
         self.words = self.panel.get_by_role("log").locator("p")
         self.status = self.panel.get_by_role("status").first
         self.received: list[str] = []
+        self.sends_silence = True
         page.on("websocket", self._opened)
 
     def _opened(self, socket: WebSocket) -> None:
         socket.on("framereceived", lambda frame: self.received.append(str(frame)))
+        socket.on("framesent", lambda frame: self._sent(str(frame)))
+
+    def _sent(self, frame: str) -> None:
+        message = json.loads(frame)
+        if message["type"] == "audio":
+            self.sends_silence = not any(base64.b64decode(message["audio"]))
 
     def button(self, name: str) -> Any:
         return self.panel.get_by_role("button", name=name, exact=True)
@@ -418,8 +427,23 @@ async def test_a_call_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> N
         assert_quiet(record)
 
 
-async def test_a_dispatcher_that_dies_ends_the_call_in_words(chromium: str, tmp_path: Path) -> None:
-    flags = microphone(tmp_path / "microphone.wav", silence(60))
+async def test_a_refused_key_is_told_in_words(chromium: str, tmp_path: Path) -> None:
+    flags = microphone(tmp_path / "microphone.wav", silence(10))
+    async with (
+        serving(SimulatorSettings(api_key="sk-another")) as (_, url),
+        browsing(chromium, tmp_path / "profile", DESKTOP, *flags) as (page, record),
+    ):
+        call = Call(page)
+        await call.open(url)
+        await call.button("Call").click()
+        await expect(call.status).to_contain_text("The service could not go on with the call.")
+        await expect(call.status).to_contain_text("refused the API key")
+        await expect(call.button("Call again")).to_be_visible()
+        assert_quiet(record)
+
+
+async def test_muting_sends_silence_and_the_end_has_words(chromium: str, tmp_path: Path) -> None:
+    flags = microphone(tmp_path / "microphone.wav", ToneVoice(700).pcm(0, 10_000))
     async with RealtimeSimulator(SimulatorSettings(greeting_words=2)) as simulator:
         settings = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 1, "OPENAI_API_KEY": KEY}
         serve = await ServiceProcess.start("serve", OPENAI_BASE_URL=simulator.url, **settings)
@@ -429,6 +453,12 @@ async def test_a_dispatcher_that_dies_ends_the_call_in_words(chromium: str, tmp_
                 call = Call(page)
                 await call.open(url)
                 await call.begin()
+                await eventually(lambda: not call.sends_silence, PATIENCE_SECONDS)
+                await call.button("Mute").click()
+                await eventually(lambda: call.sends_silence, PATIENCE_SECONDS)
+                await call.button("Mute").click()
+                await eventually(lambda: not call.sends_silence, PATIENCE_SECONDS)
+                # The dispatcher dies.
                 await serve.kill()
                 await expect(call.status).to_have_text("The connection to the dispatcher was lost.")
         finally:

@@ -5,6 +5,7 @@ import { ask, Refused } from "./api.js";
 // Bytes that may wait in the socket, 1.5 s of audio. Beyond, words of the microphone are dropped, and the page says so.
 const MOST_WAITING_BYTES = 32_768;
 const BEGIN_MS = 15_000;
+const SOUND_MS = 10_000;
 const FRAME_SECONDS = 0.02;
 
 const MICROPHONE = {
@@ -85,7 +86,8 @@ export class Line {
     try {
       this.#stream = await navigator.mediaDevices.getUserMedia(MICROPHONE);
       if (this.#isOver) return this.#release();
-      await Promise.all([this.#context.audioWorklet.addModule("page/agent_call_audio.js"), resumed]);
+      const sound = Promise.all([this.#context.audioWorklet.addModule("page/agent_call_audio.js"), resumed]);
+      await within(SOUND_MS, sound, "the browser starts no sound on this device");
       // The ticket is valid for some seconds, and the question for the microphone may take longer.
       const { ticket } = await ask("page-call", "POST");
       if (this.#isOver) return this.#release();
@@ -93,7 +95,7 @@ export class Line {
       this.#connect(ticket);
     } catch (error) {
       if (error instanceof Refused) this.#end(sentence(error.message));
-      else this.#end(MICROPHONE_ERRORS[error.name] ?? `The call could not begin: ${error.message}`);
+      else this.#end(MICROPHONE_ERRORS[error.name] ?? sentence(`the call could not begin: ${error.message}`));
     }
   }
 
@@ -202,6 +204,15 @@ export class Line {
     this.#speaker?.port.postMessage({ over: true });
     if (this.#context.state !== "closed") this.#context.close();
   }
+}
+
+/** Returns what `promise` gives, or throws an error with this message when the time is over. */
+function within(ms, promise, message) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(message)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 function encode(pcm) {

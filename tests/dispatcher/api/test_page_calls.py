@@ -224,6 +224,14 @@ class TestTickets:
         assert code == 4401
         assert "used before" in words
 
+    async def test_any_dispatcher_redeems_a_ticket_and_once(self, real_redis_url: str, page: PageClient) -> None:
+        async with Rig(real_redis_url, "d-2") as other, page_of(other) as elsewhere:
+            _, answer = await page.ticket()
+            async with elsewhere.line(answer["ticket"]) as line:
+                assert (await line.hear())["type"] == "began"
+            async with page.line(answer["ticket"]) as line:
+                assert (await line.end())[0] == 4401
+
     async def test_a_ticket_expires(self, rig: Rig) -> None:
         async with page_of(rig, limits=PageCallLimits(ticket_seconds=1)) as page:
             _, answer = await page.ticket()
