@@ -34,7 +34,9 @@ async function look() {
     // Without the right token, ask again when there is another one.
     if (error.status !== 401) again = AGAIN_MS;
   }
-  document.documentElement.classList.toggle("page-calls", Boolean(rule?.enabled));
+  const isPermitted = Boolean(rule?.enabled);
+  document.documentElement.classList.toggle("page-calls", isPermitted);
+  for (const button of document.querySelectorAll("[data-call-agent]")) button.hidden = !isPermitted;
   if (again) setTimeout(look, again);
   else if (!rule) awaitToken(asked);
 }
@@ -73,7 +75,7 @@ function secureWays() {
   return [
     { text: "Reach the page through a tunnel, and open it as localhost:" },
     { code: `ssh -L ${port}:localhost:${port} ${location.hostname}` },
-    { text: `Then open http://localhost:${port}/. Or put a proxy with TLS in front of ADMIN_PORT.` },
+    { text: `Then open localhost:${port} in this browser. Or put a proxy with TLS in front of ADMIN_PORT.` },
   ];
 }
 

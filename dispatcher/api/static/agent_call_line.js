@@ -136,7 +136,7 @@ export class Line {
 
   #connect(ticket) {
     const address = new URL("page-call/line", document.baseURI);
-    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    address.protocol = address.protocol.replace("http", "ws"); // and so wss with TLS
     const socket = new WebSocket(address);
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#end("The dispatcher does not answer."), BEGIN_MS);
