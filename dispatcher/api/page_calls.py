@@ -90,9 +90,9 @@ class PageCallsApi:
         """
         self._dispatcher = dispatcher
         self._access = access
-        self._is_on = is_on
         self._limits = limits
-        self._tickets = Tickets(dispatcher.registry, lifetime_seconds=limits.ticket_seconds)
+        # None: calls are not permitted.
+        self._tickets = Tickets(dispatcher.registry, lifetime_seconds=limits.ticket_seconds) if is_on else None
         self._unidentified = 0
         self._is_busy = False
 
@@ -100,7 +100,7 @@ class PageCallsApi:
         """Answer `GET /page-call`: whether the page may call, and what applies to such a call."""
         return json_answer(
             {
-                "enabled": self._is_on,
+                "enabled": self._tickets is not None,
                 "busy": self._is_busy,
                 "seconds": self._limits.call_seconds,
                 "recorded": self._dispatcher.recordings is not None,
@@ -109,20 +109,21 @@ class PageCallsApi:
 
     async def ticket(self, request: web.Request) -> web.Response:
         """Answer `POST /page-call` with a ticket for one call."""
-        if not self._is_on:
+        tickets = self._tickets
+        if tickets is None:
             raise CommandError(403, OFF)
         if is_of_another_page(request):
             raise CommandError(403, OTHER_ORIGIN)
         if self._is_busy:
             raise CommandError(409, BUSY)
-        return json_answer({"ticket": await self._tickets.issue(), "seconds": self._tickets.lifetime_seconds})
+        return json_answer({"ticket": await tickets.issue(), "seconds": tickets.lifetime_seconds})
 
     async def line(self, request: web.Request) -> web.StreamResponse:
         """Answer `GET /page-call/line` with the WebSocket of a call. The ticket is the access rule here."""
         refusal = self._access.to_page(request)
         if refusal is not None:
             return json_answer({"error": refusal.message}, status=refusal.status)
-        if not self._is_on:
+        if self._tickets is None:
             return json_answer({"error": OFF}, status=403)
         # Browsers name the page's origin with each WebSocket.
         if "Origin" not in request.headers or is_of_another_page(request):
@@ -141,7 +142,7 @@ class PageCallsApi:
         self._unidentified += 1
         try:
             await socket.prepare(request)
-            refused = await self._refused(socket)
+            refused = await self._refused(socket, self._tickets)
         finally:
             self._unidentified -= 1
         if refused is not None:
@@ -150,12 +151,12 @@ class PageCallsApi:
             await self._call(request, socket)
         return socket
 
-    async def _refused(self, socket: web.WebSocketResponse) -> tuple[int, str] | None:
+    async def _refused(self, socket: web.WebSocketResponse, tickets: Tickets) -> tuple[int, str] | None:
         """Read the ticket; return close code and words of a refusal, or None. The call is reserved then."""
         seconds = self._limits.first_message_seconds
         try:
             ticket = _ticket(await socket.receive(timeout=seconds))
-            if ticket is None or not await self._tickets.redeem(ticket):
+            if ticket is None or not await tickets.redeem(ticket):
                 return 4401, "the ticket was used before, or has expired: call again"
         except TimeoutError:
             return 4408, f"no ticket came within {seconds:g} s: call again"
