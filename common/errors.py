@@ -19,6 +19,7 @@ ServiceError
 │   ├── ProxyFailed            the proxy on the way to a server cannot be reached, or refuses
 │   ├── HandshakeRefused       a server has no WebSocket for us
 │   ├── AmiError               avr-ami refused, or cannot be reached
+│   │   └── NotPossible            no avr-ami could do it: the call is from the live page
 │   ├── NotLoadedError         a service or a file has no instructions
 │   └── LinkUnavailable        a worker cannot be reached now: the call is placed elsewhere
 │       └── WorkerGone             its address refuses, or another process answers there: no use to try again

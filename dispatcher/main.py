@@ -96,7 +96,10 @@ async def run(settings: Settings, process: Process) -> int:
         tenants=tenants,
     )
     await records.start()
-    runner = await admin.serve(application(dispatcher, known.admin_token, calls_port=port_of(sock)), admin_sock)
+    # Without a token, the calls API and its page answer this host alone.
+    has_page_calls = known.admin_token is None if settings.page_calls is None else settings.page_calls
+    app = application(dispatcher, known.admin_token, calls_port=port_of(sock), has_page_calls=has_page_calls)
+    runner = await admin.serve(app, admin_sock)
 
     def is_listening() -> None:
         log.info(

@@ -19,6 +19,7 @@ from common.net.listener import Arrival, Listener, listen
 from common.net.tokens import bearer
 from common.net.websocket_limits import Limits
 from common.net.websocket_server import ServerWebSocket
+from common.observe.label_values import PAGE
 from common.observe.metrics import DispatcherMetrics, LastingTask
 from common.observe.refusals import Refusal
 from common.observe.tracing import NO_TRACER, Tracer
@@ -29,6 +30,7 @@ from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutW
 from dispatcher.asterisk.ami import Ami
 from dispatcher.asterisk.transfers import Transfers
 from dispatcher.avr import protocol
+from dispatcher.avr.caller_connection import CallerConnection
 from dispatcher.avr.legacy import LegacyConnection
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.limits import DEFAULT_LIMITS, CallLimits
@@ -37,6 +39,7 @@ from dispatcher.recording.recordings import Recordings, RecordingSettings
 from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.call_runner import CallRunner
+from dispatcher.runner.page_line import PageLine, PageTable
 from dispatcher.security import OPEN, Security
 from dispatcher.workers.links import LinkPool
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS, Placement
@@ -377,6 +380,18 @@ class Dispatcher:
             arrival.since_seconds,
             traceparent=protocol.traceparent(target),
         )
+        return self._add(runner)
+
+    def page_call(self, connection: CallerConnection) -> CallRunner | None:
+        """Return the runner of a call from the live page; None while this dispatcher drains."""
+        if self.draining:
+            return None
+        line = PageLine(functools.partial(connection.close, 1000))
+        runner = CallRunner(PageTable(self, line), {"from": PAGE}, self._limits)
+        runner.connected(connection)
+        return self._add(runner)
+
+    def _add(self, runner: CallRunner) -> CallRunner:
         self._runners.add(runner)
         self._idle.clear()
         return runner

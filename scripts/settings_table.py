@@ -70,7 +70,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Redis": ("redis_url", "redis_url_password"),
     "Access and encryption": (
-        *("sts_token", "allowed_origins", "tls_cert", "tls_key", "admin_token", "cluster_token"),
+        *("sts_token", "allowed_origins", "tls_cert", "tls_key", "admin_token", "page_calls", "cluster_token"),
         *("cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca"),
     ),
     "Processes and logs": (

@@ -54,6 +54,7 @@ WITH_IO: Final = (
     "dispatcher/api/test_admin.py",
     "dispatcher/api/test_event_stream.py",
     "dispatcher/api/test_page.py",
+    "dispatcher/api/test_page_connection.py",
     "dispatcher/api/test_records_api.py",
     "dispatcher/asterisk/test_ami.py",
     "dispatcher/check/",

@@ -10,6 +10,9 @@ from common.observe import redaction
 OTHER: Final = "other"
 """The label value for all values that have no series of their own."""
 
+PAGE: Final = "page"
+"""The value of the label `tenant` for calls from the live page, which belong to no tenant."""
+
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _DATE: Final = re.compile(r"20\d\d-[01]\d-[0-3]\d")

@@ -12,7 +12,17 @@ from common.net.tls import TlsFiles
 from common.observe.log_options import LogFormat, LogLevel
 from common.settings.address_values import with_password
 from common.settings.cores import usable_cores
-from common.settings.field_types import Address, Boolean, Origins, Password, Port, ProxyUrl, RedisUrl, Token
+from common.settings.field_types import (
+    Address,
+    Boolean,
+    OptionalBoolean,
+    Origins,
+    Password,
+    Port,
+    ProxyUrl,
+    RedisUrl,
+    Token,
+)
 from common.settings.roles import DEFAULT_DRAIN_SECONDS, Role
 from common.settings.values import MIN_TOKEN_CHARACTERS, number, one_of, whole_number
 
@@ -92,6 +102,11 @@ class ServiceFields(BaseModel):
     admin_token: Token = Field(
         default=None,
         description="if set, every request to the calls API needs this token (Authorization: Bearer)",
+    )
+    page_calls: OptionalBoolean = Field(
+        default=None,
+        description="true: people may call the agent from the live page, one at a time at each dispatcher; unset: "
+        "only without ADMIN_TOKEN, because the page then answers this host alone",
     )
     workers: Annotated[int, BeforeValidator(whole_number(1, 256))] = Field(
         default_factory=usable_cores,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from common.observe import trace_context
-from common.observe.label_values import OTHER, is_fit
+from common.observe.label_values import OTHER, PAGE, is_fit
 from common.plain_number import plain_number
 from common.settings.values import parse_json, word
 
@@ -80,15 +80,32 @@ class Tenants:
         known = self.listed(value)
         if known:
             return known
-        if isinstance(value, str) and is_fit(value):
+        if isinstance(value, str) and is_fit(value) and value.lower() != PAGE:
             return value
-        raise ValueError(f"must be {FIT}, or a value that TENANTS lists")
+        raise ValueError(f"must be {FIT}, and not {PAGE}; or a value that TENANTS lists")
 
     def told(self, name: str) -> str:
-        """Return the tenant that another process has told; "" without tenants, and where it told none."""
+        """Return the tenant that another process has told; "" without tenants, and where it told none.
+
+        Calls from the live page have the label PAGE, with tenants and without.
+        """
+        if name == PAGE:
+            return PAGE
         if self.key is None or not name:
             return ""
         return name if name in self.names or is_fit(name) else OTHER
+
+
+class PageTenants(Tenants):
+    """The tenants of calls from the live page: each such call is labelled PAGE, whatever is told about it."""
+
+    def of_call(self, metadata: Mapping[str, str], provider_config: Mapping[str, Any]) -> str:
+        """Return PAGE."""
+        return PAGE
+
+    def told(self, name: str) -> str:
+        """Return PAGE."""
+        return PAGE
 
 
 NO_TENANTS: Final = Tenants()
@@ -129,9 +146,9 @@ def _check(entries: Sequence[str]) -> None:
     owners: dict[str, int] = {}
     for number, entry in enumerate(entries, 1):
         name, values = _entry(entry)
-        if not is_fit(name) or name.lower() == OTHER:
+        if not is_fit(name) or name.lower() in (OTHER, PAGE):
             raise ValueError(
-                f"has a wrong name in entry {number}: give {FIT}, and not {OTHER}; "
+                f"has a wrong name in entry {number}: give {FIT}, and not {OTHER} or {PAGE}; "
                 "a number gets a name with =, such as acme=+4930123456"
             )
         if "=" in entry and not all(values):

@@ -289,6 +289,10 @@ class Registry:
         """Claim a name for some time; return False if it is claimed already."""
         return bool(await self._bounded(self._redis.set, f"{KEY_PREFIX}claim:{name}", "1", nx=True, ex=seconds))
 
+    async def redeem(self, name: str) -> bool:
+        """Give a claim back; return False if there is none, because it has expired or was given back before."""
+        return bool(await self._bounded(self._redis.delete, f"{KEY_PREFIX}claim:{name}"))
+
     async def keep_drafts(self, drafts: Mapping[str, str], *, seconds: int) -> None:
         """Keep drafts of the records of pinned calls, by uuid, for some time. The caller must bound their size."""
         written = [part for uuid, draft in drafts.items() for part in (uuid, without_known(draft, uuid))]

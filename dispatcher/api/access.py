@@ -39,7 +39,7 @@ class Access:
         # A request from loopback may come from a browser in which another site's page runs.
         if not _names_this_host(request):
             return Refusal(403, "without ADMIN_TOKEN, call this host localhost, or by its address")
-        if _is_of_another_page(request):
+        if is_of_another_page(request):
             return Refusal(403, "without ADMIN_TOKEN, pages of other origins may not use the calls API")
         return None
 
@@ -69,7 +69,10 @@ def _names_this_host(request: web.Request) -> bool:
     return True
 
 
-def _is_of_another_page(request: web.Request) -> bool:
-    """Return whether a page of another origin sends the request; browsers permit it without reading the answer."""
+def is_of_another_page(request: web.Request) -> bool:
+    """Return whether a page of another origin sends the request; browsers permit it without reading the answer.
+
+    Browsers never let a page choose the header `Origin`. Programs that are no browsers need not send it.
+    """
     origin = request.headers.get(hdrs.ORIGIN)
     return origin is not None and origin.partition("://")[2].lower() != request.host.lower()

@@ -32,6 +32,8 @@ from dispatcher.api.answers import json_answer
 from dispatcher.api.audit import ConversationAudit
 from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.api.event_stream import send_events
+from dispatcher.api.page_calls import PageCallLimits, PageCallsApi
+from dispatcher.api.page_connection import PageConnection, PageOwner
 from dispatcher.api.recordings import ElsewhereError, RecordingsApi
 from dispatcher.api.records_api import RecordsApi
 from dispatcher.recording.recordings import Recordings
@@ -69,16 +71,29 @@ class Calls(Interface):
     def recordings(self) -> Recordings | None:
         """Recordings of calls; None: calls are not recorded."""
 
+    def page_call(self, connection: PageConnection) -> PageOwner | None:
+        """Return the shell of a call from the page; None: no calls are taken any more."""
+
     async def holder(self, uuid: str) -> CallCommands:
         """Return the commands of the call's worker, or of the call's dispatcher while no worker has the call."""
 
 
 def application(
-    dispatcher: Calls, token: Token | None = None, *, calls_port: int | None = None
+    dispatcher: Calls,
+    token: Token | None = None,
+    *,
+    calls_port: int | None = None,
+    has_page_calls: bool = False,
+    page_call_limits: PageCallLimits | None = None,
 ) -> web.Application:
     """Return the application: probes and metrics without restrictions, page and API by the rules of access.
 
-    `calls_port` is told to callers that connect here by mistake.
+    Args:
+        dispatcher: answers.
+        token: ADMIN_TOKEN.
+        calls_port: number of PORT, which is told to callers that connect here by mistake.
+        has_page_calls: whether the page may place calls.
+        page_call_limits: bounds of these calls; None: those of `PageCallLimits`.
     """
     not_ready = "no link to a worker yet, or draining"
     app = admin.application(
@@ -88,9 +103,14 @@ def application(
     api = CallsApi(dispatcher, records)
     access = Access(token)
     guarded = functools.partial(_guarded, access)
+    limits = page_call_limits or PageCallLimits()
+    page_calls = PageCallsApi(dispatcher, access, is_on=has_page_calls, limits=limits)
     app.add_routes(
         [
             *page.routes(access),
+            web.get("/page-call", guarded(page_calls.state)),
+            web.post("/page-call", guarded(page_calls.ticket)),
+            web.get("/page-call/line", page_calls.line, allow_head=False),
             web.get("/workers", guarded(api.workers)),
             web.get("/calls", guarded(api.calls)),
             web.get("/calls/{uuid}", guarded(api.call)),

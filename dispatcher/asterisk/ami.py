@@ -15,7 +15,19 @@ MAX_MESSAGE_CHARS = 300
 
 
 class AmiError(DependencyError):
-    """A command that avr-ami refused or did not answer. The message is for the model and the log."""
+    """A command that avr-ami refused or did not answer. The message is for the model and the log.
+
+    Attributes:
+        is_fault: the operator has something to mend.
+    """
+
+    is_fault = True
+
+
+class NotPossible(AmiError):
+    """A command that no avr-ami could carry out for this call."""
+
+    is_fault = False
 
 
 class Ami:

@@ -17,6 +17,10 @@ class CallerConnection(Interface):
     """The caller's connection, as a call uses it."""
 
     @property
+    def received_seconds(self) -> float:
+        """Monotonic time of the last read."""
+
+    @property
     def write_paused(self) -> bool:
         """Whether the send buffer is full because AVR Core does not read."""
 
@@ -57,6 +61,11 @@ class WebSocketCallerConnection:
 
     def __init__(self, connection: WebSocket) -> None:
         self._connection = connection
+
+    @property
+    def received_seconds(self) -> float:
+        """See `CallerConnection`."""
+        return self._connection.received_seconds
 
     @property
     def write_paused(self) -> bool:

@@ -63,7 +63,8 @@ class AsteriskRunner:
             else:
                 message = await self._ami.hang_up(self._call.uuid)
         except AmiError as error:
-            log.error("telephony command failed", action=command.action, reason=str(error))
+            tell = log.error if error.is_fault else log.info
+            tell("telephony command failed", action=command.action, reason=str(error))
             self._owner.executed(command, False, str(error))
         else:
             log.info("telephony command carried out", action=command.action)

@@ -69,7 +69,6 @@ class CallRunner:
         self._calls = calls
         self._log = structlog.get_logger()
         self._caller_connection: CallerConnection | None = None
-        self._connection: WebSocket | None = None
         # Frames of one read; the read bounds them.
         self._arrived: list[bytes] = []
         self._channels: dict[Assignment, AssignmentChannel] = {}
@@ -166,14 +165,13 @@ class CallRunner:
 
     def take_over(self, newcomer: CallRunner) -> None:
         """Go on with the connection of another runner, which has said that it is this call."""
-        caller_connection, connection = newcomer._caller_connection, newcomer._connection
+        caller_connection, newcomer._caller_connection = newcomer._caller_connection, None
         if self._caller_connection is not None:
             self._caller_connection.hand_over(None)
             self._caller_connection.send_error(TAKEN_OVER)
             self._caller_connection.close(1008, TAKEN_OVER)
-        newcomer._caller_connection = newcomer._connection = None
         assert caller_connection is not None
-        self._caller_connection, self._connection = caller_connection, connection
+        self._caller_connection = caller_connection
         caller_connection.hand_over(self)
         self._log.info("caller is back", worker=self.call.assignments.worker_id)
         self._handle(lambda: self.call.caller_back(time.monotonic()))
@@ -181,9 +179,12 @@ class CallRunner:
     # Owner of the caller's WebSocket
 
     def opened(self, connection: WebSocket) -> None:
+        """Take the caller's WebSocket, which is up."""
+        self.connected(WebSocketCallerConnection(connection))
+
+    def connected(self, caller_connection: CallerConnection) -> None:
         """Take the caller's connection, which is up."""
-        self._connection = connection
-        self._caller_connection = WebSocketCallerConnection(connection)
+        self._caller_connection = caller_connection
 
     def received(self, data: BytesLike, text: bool) -> None:
         """Take a message of AVR Core; frames of audio wait for the others that came with them."""
@@ -192,9 +193,9 @@ class CallRunner:
             self._arrived.append(pcm)
             return
         self.caught_up()
-        assert self._connection is not None
+        assert self._caller_connection is not None
         try:
-            self.call.message(data, self._connection.received_seconds)
+            self.call.message(data, self._caller_connection.received_seconds)
         except IllegalTransition as error:
             self._repair(error)
         except Exception:
@@ -204,10 +205,10 @@ class CallRunner:
 
     def caught_up(self) -> None:
         """Hand on frames of audio that came together, together."""
-        if not self._arrived or self._connection is None:
+        if not self._arrived or self._caller_connection is None:
             return
         arrived, self._arrived = self._arrived, []
-        received_seconds = self._connection.received_seconds
+        received_seconds = self._caller_connection.received_seconds
         self._relay_in.frame(received_seconds)
         pcm = arrived[0] if len(arrived) == 1 else b"".join(arrived)
         try:

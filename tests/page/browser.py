@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,10 +71,12 @@ class PageRecord:
 
 
 @asynccontextmanager
-async def browsing(chromium: str, profile: Path, screen: dict[str, Any]) -> AsyncIterator[tuple[Page, PageRecord]]:
-    """Open a page on this kind of screen, in a browser with an empty profile."""
+async def browsing(
+    chromium: str, profile: Path, screen: dict[str, Any], *flags: str
+) -> AsyncIterator[tuple[Page, PageRecord]]:
+    """Open a page on this kind of screen, in a browser with an empty profile and these flags."""
     async with async_playwright() as playwright:
-        context = await _launch(playwright, chromium, profile, screen)
+        context = await _launch(playwright, chromium, profile, screen, flags)
         context.set_default_timeout(PATIENCE_MS)
         try:
             (page,) = context.pages
@@ -88,7 +90,9 @@ async def browsing(chromium: str, profile: Path, screen: dict[str, Any]) -> Asyn
             await context.close()
 
 
-async def _launch(playwright: Playwright, chromium: str, profile: Path, options: dict[str, Any]) -> BrowserContext:
+async def _launch(
+    playwright: Playwright, chromium: str, profile: Path, options: dict[str, Any], flags: Sequence[str]
+) -> BrowserContext:
     return await playwright.chromium.launch_persistent_context(
-        profile, executable_path=chromium, args=[*_FLAGS], headless=True, **options
+        profile, executable_path=chromium, args=[*_FLAGS, *flags], headless=True, **options
     )

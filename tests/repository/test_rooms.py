@@ -48,7 +48,8 @@ ROOMS_OF_COMMON = {
 }
 
 ROOMS_OF_A_PACKAGE = {
-    "dispatcher.api": {"dispatcher.recording", "dispatcher.records"},
+    # Calls from the live page speak AVR Core's protocol.
+    "dispatcher.api": {"dispatcher.avr", "dispatcher.call", "dispatcher.recording", "dispatcher.records"},
     "dispatcher.asterisk": {"dispatcher.call"},
     "dispatcher.avr": {"dispatcher.call"},
     "dispatcher.check": set[str](),
@@ -160,6 +161,7 @@ INTERPRETED = {
     "dispatcher/runner/calls.py": "an interface",
     "dispatcher/call/identity.py": _RECORDS,
     "dispatcher/call/limits.py": "constants and a dataclass",
+    "dispatcher/runner/page_line.py": _ONCE_A_CALL,
     "dispatcher/runner/measurements.py": "runs when something is counted, not for each frame",
     "dispatcher/call/states.py": _ONCE_A_CALL,
     "dispatcher/runner/record_side.py": "runs a few times in a turn",

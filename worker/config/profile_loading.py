@@ -17,6 +17,7 @@ import orjson
 import structlog
 
 from common.net.json_depth import MAX_LEVELS, is_too_deep
+from common.observe.label_values import PAGE
 from common.settings import function_tools, models, session_fields
 from common.settings.function_tools import Change
 from common.settings.session_fields import Wrong, tool_key
@@ -302,6 +303,8 @@ class ProfileDraft:
 
     def _take_tenant(self, source: str, value: object, wrong: list[Wrong]) -> None:
         """Take the tenant that a source names; `init` may come from a stranger, so it names listed ones alone."""
+        if self._tenant == PAGE:
+            return
         tenants = self._settings.known_tenants
         if _ORIGINS[source] is Origin.INSTRUCTIONS:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from common.observe.label_values import OTHER
+from common.observe.label_values import OTHER, PAGE
 from common.observe.metrics.bounded import Bounded
 from common.observe.metrics.series import counter
 
@@ -24,9 +24,12 @@ class TenantSeries(Bounded[T]):
         super().__init__(metric, LABEL, make)
 
     def of(self, value: str) -> T:
-        """Return the object of a tenant, or of `other`; "" where there are no tenants."""
-        if not value:
-            self.expect("")
+        """Return the object of a tenant, or of `other`; "" where there are no tenants.
+
+        PAGE always has its own object, so that calls from the live page never count as `other`.
+        """
+        if not value or value == PAGE:
+            self.expect(value)
         return super().of(value)
 
 

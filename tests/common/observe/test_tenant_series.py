@@ -64,6 +64,13 @@ def test_a_tenant_of_no_setting_has_series_up_to_the_bound(process: Speaker) -> 
     assert len(calls(process)) == 41 * PAIRS
 
 
+def test_calls_from_the_page_never_count_as_other(process: Speaker) -> None:
+    listed = [f"t{number}" for number in range(40)]
+    process.tell(f"metrics.dispatcher().expect_tenants(*{listed!r}, 'other')")
+    ended(process, "one-too-many", "page", "page")
+    assert failed(process) == {"other": 1, "page": 2}
+
+
 def test_cost_has_a_bounded_number_of_tenants(process: Speaker) -> None:
     process.tell("metrics.worker().expect_model('m')", "metrics.worker().expect_tenants('acme', 'other')")
     process.tell("[metrics.worker().cost_usd.inc('m', f't{n}', 1) for n in range(100)]")

@@ -103,6 +103,7 @@ WRONG_AND_FATAL: Final = {
     "cluster_tls_key": "/nowhere/key.pem",
     "cluster_tls_ca": "/nowhere/ca.pem",
     "admin_token": "short",
+    "page_calls": "maybe",
     "workers": "0",
     "dispatchers": "two",
     "worker_max_calls": "1e3",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from common.settings.roles import Role
-from common.settings.tenants import MAX_TENANTS, MAX_VALUES, NO_TENANTS, Tenants
+from common.settings.tenants import MAX_TENANTS, MAX_VALUES, NO_TENANTS, PageTenants, Tenants
 from tests.common.settings.parsing import parse, refusal
 
 UUID = "3f0c7a52-9b1d-4e8f-a6c4-5d2e1f0b9a87"
@@ -80,6 +80,16 @@ def test_a_name_that_another_process_told_is_checked_again() -> None:
     ]
 
 
+def test_calls_from_the_page_belong_to_no_tenant() -> None:
+    page = PageTenants()
+    for found in (page, tenants("acme"), parse().known_tenants):
+        assert found.told("page") == "page"
+    assert page.of_call({"to": "acme"}, {"tenant": "acme"}) == "page"
+    assert page.told("acme") == "page"
+    with pytest.raises(ValueError, match="and not page"):
+        tenants("acme").of_answer("Page")
+
+
 def test_the_most_tenants_are_accepted_and_one_more_is_not() -> None:
     names = [f"t{number}" for number in range(MAX_TENANTS + 1)]
     assert len(tenants(",".join(names[:-1])).names) == MAX_TENANTS
@@ -95,6 +105,7 @@ def test_the_most_tenants_are_accepted_and_one_more_is_not() -> None:
         ("acme, two words", "has a wrong name in entry 2"),
         (f"acme,{UUID}", "has a wrong name in entry 2"),
         ("other", "has a wrong name in entry 1"),
+        ("acme,Page", "has a wrong name in entry 2"),
         ("acme,=7", "has a wrong name in entry 2"),
         ("acme=", "has an empty value in entry 1"),
         ("acme=7||8", "has an empty value in entry 1"),

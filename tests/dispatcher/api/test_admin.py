@@ -26,6 +26,7 @@ from common.store.pins import Pin
 from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.api.commands import CommandError, Commands
+from dispatcher.api.page_connection import PageConnection
 from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from tests.redis_process import RedisProcess
 
@@ -70,6 +71,9 @@ class _Calls:
     @property
     def problems(self) -> list[str]:
         return self._client.problems
+
+    def page_call(self, connection: PageConnection) -> None:
+        return None
 
     async def holder(self, uuid: str) -> Commands:
         raise CommandError(404, "there is no such call")

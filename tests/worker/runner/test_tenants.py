@@ -82,6 +82,9 @@ async def test_without_the_key_no_call_has_a_tenant(simulator: RealtimeSimulator
         ({"tenant": "+49 30 123456"}, {}, "acme"),
         ({"tenant": "umbrella"}, {"tenant": "acme"}, "umbrella"),
         ({"tenant": None}, {"tenant": "acme"}, "acme"),
+        # A call from the live page belongs to no tenant, and no source changes that.
+        ({"tenant": "acme"}, {"tenant": "page"}, "page"),
+        ({"tenant": "page"}, {"tenant": "acme"}, "acme"),
         # `init` comes last, and names listed tenants alone.
         ({"tenant": "umbrella"}, {"tenant": "acme", "provider_config": {"tenant": "globex"}}, "globex"),
         ({"tenant": "umbrella"}, {"tenant": "acme", "provider_config": {"tenant": "initech"}}, "umbrella"),
