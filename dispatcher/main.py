@@ -18,6 +18,7 @@ from common.runtime.release import COMPILED, RELEASE
 from common.settings.settings import Settings
 from common.store.registry import Registry
 from dispatcher.api.admin import application
+from dispatcher.api.service_api import FrontDoor
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
 from dispatcher.recording.recordings import RecordingSettings
@@ -96,7 +97,8 @@ async def run(settings: Settings, process: Process) -> int:
         tenants=tenants,
     )
     await records.start()
-    runner = await admin.serve(application(dispatcher, known.admin_token, calls_port=port_of(sock)), admin_sock)
+    front_door = FrontDoor(port_of(sock), tls=tls is not None, needs_token=settings.sts_token is not None)
+    runner = await admin.serve(application(dispatcher, known.admin_token, front_door=front_door), admin_sock)
 
     def is_listening() -> None:
         log.info(

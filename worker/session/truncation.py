@@ -7,6 +7,7 @@ is longer than a message, and a refused record ends the call. Long texts are the
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import orjson
 import structlog
@@ -84,16 +85,17 @@ def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
 
 def _conversation(record: wire.Result, channel: int) -> bytes:
     """Encode the newest part of a conversation, with the number of older entries that are left out."""
-    whole: list[dict[str, str]] = record.body["conversation"]
-    newest: list[dict[str, str]] = []
-    room = MAX_RECORD_BYTES - ROOM_BYTES
+    whole: list[dict[str, Any]] = record.body["conversation"]
+    newest: list[dict[str, Any]] = []
+    rest = {name: value for name, value in record.body.items() if name != "conversation"}
+    room = MAX_RECORD_BYTES - ROOM_BYTES - len(orjson.dumps(rest))
     for entry in reversed(whole):
-        shown = {name: truncate(value) for name, value in entry.items()}
+        shown = {name: truncate(value) if isinstance(value, str) else value for name, value in entry.items()}
         room -= len(orjson.dumps(shown)) + 1
         if room < 0:
             break
         newest.append(shown)
-    body = {"conversation": newest[::-1], "omitted": len(whole) - len(newest)}
+    body = rest | {"conversation": newest[::-1], "omitted": len(whole) - len(newest)}
     return wire.encode(dataclasses.replace(record, body=body), channel)
 
 
