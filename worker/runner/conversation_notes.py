@@ -7,6 +7,12 @@ from typing import Any, Final
 
 from worker.session.actions import Measurement, Metric
 from worker.session.memory.conversation import Conversation, Item, ItemKind, Role
+from worker.tools import built_in
+
+_COMMANDS: Final = {
+    built_in.HANGUP: "the agent hung up",
+    built_in.TRANSFER: "the agent transferred the call",
+}
 
 MAX_NOTES: Final = 2000
 """Maximum number of notes; the oldest ones go first. A session of an hour has a few hundred."""
@@ -61,3 +67,9 @@ class ConversationNotes:
         self._notes[key] = note
         if len(self._notes) > MAX_NOTES:
             del self._notes[next(iter(self._notes))]
+
+
+def agents_command(conversation: Conversation) -> str:
+    """Return in words which telephony command the agent's last function call was; empty: it was none."""
+    calls = [item for item in conversation if item.kind is ItemKind.FUNCTION_CALL]
+    return _COMMANDS.get(calls[-1].name, "") if calls else ""

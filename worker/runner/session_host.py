@@ -18,7 +18,7 @@ from worker.config.profile import CallProfile
 from worker.config.session_change import ChangeRefused
 from worker.realtime.bad_input import BadInput
 from worker.runner.connecting import Upstream
-from worker.runner.conversation_notes import ConversationNotes
+from worker.runner.conversation_notes import ConversationNotes, agents_command
 from worker.runner.dispatcher_channel import DispatcherChannel
 from worker.runner.early_inputs import EarlyInputs
 from worker.runner.preparation import Preparation
@@ -282,8 +282,15 @@ class SessionHost:
             case actions.Released(reason, message):
                 self._owner.session_released(reason, message)
             case actions.Ended(outcome, reason):
-                self._watchers.show({"type": "session_ended", "outcome": outcome.value, "reason": reason})
+                told = reason or self._why_hung_up()
+                self._watchers.show({"type": "session_ended", "outcome": outcome.value, "reason": told})
                 self._owner.session_ended(outcome, reason)
+
+    def _why_hung_up(self) -> str:
+        """Return why a call ended for which the dispatcher gives no reason: this side had it hung up."""
+        assert self.session is not None
+        wanted = self.session.requested_hang_up
+        return wanted.text if wanted is not None else agents_command(self.session.parts.conversation)
 
     def _annotated(self, body: dict[str, Any]) -> dict[str, Any]:
         """Add to an answer with the conversation what this shell knows of the conversation and of the session."""

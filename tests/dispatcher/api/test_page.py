@@ -18,7 +18,7 @@ from common.observe import admin
 from dispatcher.api import page
 from dispatcher.api.access import Access
 
-MOST_BYTES = 64 * 1024
+MOST_BYTES = 128 * 1024
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 

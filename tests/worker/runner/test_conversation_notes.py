@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.observe.metrics import TURN_PARTS
-from worker.runner.conversation_notes import MAX_NOTES, ConversationNotes
+from worker.runner.conversation_notes import MAX_NOTES, ConversationNotes, agents_command
 from worker.session.actions import Measurement, Metric
 from worker.session.memory.conversation import Conversation, Item, ItemKind, Role
 
@@ -85,3 +85,14 @@ def test_notes_are_bounded() -> None:
     called(conversation, "call-10")
     outcomes = [entry.get("outcome") for entry in shown(notes, conversation)]
     assert outcomes == [None, None, "completed", None]
+
+
+def test_the_agents_last_command_is_told() -> None:
+    conversation = Conversation()
+    assert agents_command(conversation) == ""
+    called(conversation, "call-1")
+    assert agents_command(conversation) == ""
+    for name, text in (("avr_hangup", "the agent hung up"), ("avr_transfer", "the agent transferred the call")):
+        item = conversation.insert(name, None, None)
+        item.kind, item.name = ItemKind.FUNCTION_CALL, name
+        assert agents_command(conversation) == text
