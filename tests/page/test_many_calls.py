@@ -17,7 +17,9 @@ from tests.page.serving import serving
 pytestmark = pytest.mark.system
 
 CALLS: Final = 1_000
-MOST_ROWS: Final = 100
+FIRST_ROWS: Final = 100
+FIRST_ROWS_OF_A_PHONE: Final = 20
+MOST_ROWS: Final = 200
 LONG_SECONDS: Final = 3_600
 COUNT_CHANGES: Final = """
 () => {
@@ -56,7 +58,7 @@ async def test_a_thousand_calls_are_a_bounded_list(chromium: str, tmp_path: Path
         await page.goto(running.url)
         await expect(page.locator("#summary")).to_have_text("1,000 live calls, 1 worker")
         rows = page.locator("#calls li")
-        await expect(rows).to_have_count(MOST_ROWS)
+        await expect(rows).to_have_count(FIRST_ROWS)
         await expect(rows.first.locator(".who")).to_have_text("+39 02 555 1000 → 600")
         await expect(page.locator("#no-calls")).to_have_text("These are 100 of 1,000. Find others above.")
 
@@ -68,7 +70,7 @@ async def test_a_thousand_calls_are_a_bounded_list(chromium: str, tmp_path: Path
         changed = await page.evaluate("changed")
         assert changed["added"] == 0
         # A list may correct each age once, too.
-        assert changed["texts"] <= MOST_ROWS * (changed["seconds"] + 4)
+        assert changed["texts"] <= FIRST_ROWS * (changed["seconds"] + 4)
 
         # Each of the others is found, by number or uuid.
         await page.get_by_role("searchbox").fill("5550007")
@@ -89,7 +91,11 @@ async def test_a_thousand_calls_fit_on_a_phone(chromium: str, tmp_path: Path, re
         browsing(chromium, tmp_path, PHONE) as (page, record),
     ):
         await page.goto(running.url)
+        await expect(page.locator("#calls li")).to_have_count(FIRST_ROWS_OF_A_PHONE)
+        await expect(page.locator("#no-calls")).to_have_text("These are 20 of 1,000. Find others above.")
+        await page.locator("#more-calls").tap()
         await expect(page.locator("#calls li")).to_have_count(MOST_ROWS)
+        await expect(page.locator("#more-calls")).to_be_hidden()
         await assert_no_sideways_scrolling(page)
         await page.get_by_role("searchbox").fill("5550007")
         await expect(page.locator("#calls li")).to_have_count(1)

@@ -116,6 +116,36 @@ async def test_workers_are_one_line_until_one_is_ill(
         assert not record.errors
 
 
+async def test_the_table_closes_when_all_workers_are_well_again(chromium: str, tmp_path: Path) -> None:
+    ill = asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        workers = await (await route.fetch()).json()
+        workers[1]["state"] = "draining" if ill.is_set() else "ready"
+        await route.fulfill(json=workers)
+
+    async with serving() as running, browsing(chromium, tmp_path, DESKTOP) as (page, _):
+        await page.route("**/workers", answer)
+        await page.goto(running.url)
+        table = page.locator("#workers")
+        await expect(page.locator("#workers-line")).to_contain_text("All 2 are ready")
+        ill.set()
+        # The ill one comes first.
+        await expect(page.locator("#workers .state").first).to_have_text("draining")
+        await expect(table).to_be_visible()
+        await assert_looks_right(page)
+        ill.clear()
+        await expect(table).to_be_hidden()
+        # Closed by a person, it stays closed while the same is wrong.
+        ill.set()
+        await expect(table).to_be_visible()
+        await page.locator("#workers-box summary").click()
+        for _ in range(2):
+            async with page.expect_response("**/workers"):
+                pass
+        await expect(table).to_be_hidden()
+
+
 async def test_nothing_is_green_while_the_dispatcher_is_down(chromium: str, tmp_path: Path) -> None:
     async with serving([CALLER]) as running, browsing(chromium, tmp_path, DESKTOP) as (page, record):
         await page.goto(running.url)

@@ -1,11 +1,12 @@
-// The list of live calls. The dispatcher searches and sorts, so the page never has more than `MOST_ROWS` calls.
+// The list of live calls. The dispatcher searches and sorts, so the page has a bounded number of them.
 
 import { LastWords } from "./last_words.js";
 import { badge, fill, mark } from "./rows.js";
 import { age, copy, number, put, state, who } from "./text.js";
 
-/** Maximum number of rows. People find further calls with the search field. */
-export const MOST_ROWS = 100;
+// Numbers of rows: at first, and at most. Below the calls there is more to see on a small screen.
+const FIRST_ROWS = matchMedia("(min-width: 60rem)").matches ? 100 : 20;
+const MOST_ROWS = 200;
 
 const get = (id) => document.getElementById(id);
 
@@ -18,8 +19,15 @@ export class Cluster {
   #words = new Map(); // uuid: the call's last words
   #lastWords;
   #opened = "";
+  /** Number of calls to ask the dispatcher for. */
+  wanted = FIRST_ROWS;
 
-  constructor() {
+  /** Calls `wake()` when more calls are wanted. */
+  constructor(wake) {
+    get("more-calls").addEventListener("click", () => {
+      this.wanted = MOST_ROWS;
+      wake();
+    });
     this.#lastWords = new LastWords((uuid, speaker, text) => {
       if (!this.#rows.has(uuid)) return;
       this.#words.set(uuid, `${speaker}: ${text}`);
@@ -41,6 +49,7 @@ export class Cluster {
     if (hidden > 0) put(get("no-calls"), `These are ${number(entries.length)} of ${number(found)}. Find others above.`);
     else if (entries.length) get("no-calls").hidden = true;
     else put(get("no-calls"), `No live call matches “${wanted}”.`);
+    get("more-calls").hidden = hidden === 0 || entries.length >= MOST_ROWS;
     get("welcome").hidden = live > 0 || Boolean(wanted);
   }
 

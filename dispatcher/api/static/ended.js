@@ -21,8 +21,7 @@ export class Ended {
   #dueAt = -Infinity;
   #live = new Set();
   #opened = "";
-  /** Seconds for which records are kept; undefined: not known yet. */
-  keptSeconds = undefined;
+  #isAsking = false;
 
   /** Calls `wake()` when the list is to be read again at once. */
   constructor(wake) {
@@ -47,7 +46,8 @@ export class Ended {
     const query = new URLSearchParams({ ended: "", limit: this.#wanted });
     if (get("ending").value) query.set("ending", get("ending").value);
     if (wanted) query.set("find", wanted);
-    if (String(query) === this.#asked && now < this.#dueAt) return;
+    if (this.#isAsking || (String(query) === this.#asked && now < this.#dueAt)) return;
+    this.#isAsking = true;
     this.#asked = String(query);
     this.#askedAt = now;
     this.#dueAt = now + SELDOM_MS;
@@ -57,6 +57,8 @@ export class Ended {
       if (error.status === 401 || !(error instanceof Refused)) throw error;
       get("no-ended").hidden = false;
       put(get("no-ended"), `Ended calls cannot be read now. ${sentence(error.message)}`);
+    } finally {
+      this.#isAsking = false;
     }
   }
 
@@ -75,7 +77,6 @@ export class Ended {
   }
 
   #show({ entries, kept, hasMore }, wanted) {
-    this.keptSeconds = kept;
     const records = new Map(entries.map((record) => [record.id, record]));
     fill(get("ended"), this.#rows, [...records.keys()], (id) => this.#newRow(records.get(id)));
     for (const [id, record] of records) showRecord(this.#rows.get(id), record);
@@ -101,11 +102,17 @@ function none(kept, wanted) {
   return get("ending").value ? "No kept call has this ending." : "No call has ended yet.";
 }
 
+/** Formats a time; one of another day has its date. */
+function when(time) {
+  const isToday = time.toDateString() === new Date().toDateString();
+  const day = isToday ? {} : { month: "short", day: "numeric" };
+  return time.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit" });
+}
+
 function showRecord(row, record) {
   put(row.querySelector(".who"), who(record));
   badge(row, record.ending, ending(record.ending));
   put(row.querySelector(".age"), age(record.seconds));
   put(row.querySelector(".words"), reason(record.reason));
-  const ended = new Date(record.ended_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  put(row.querySelector(".aside"), [ended, record.tenant, money(record.cost_usd)].filter(Boolean).join(" · "));
+  put(row.querySelector(".aside"), [when(new Date(record.ended_at)), record.tenant, money(record.cost_usd)].filter(Boolean).join(" · "));
 }

@@ -2,7 +2,7 @@
 
 import { ask, askList, problems, token } from "./api.js";
 import { Call } from "./call.js";
-import { Cluster, MOST_ROWS } from "./cluster.js";
+import { Cluster } from "./cluster.js";
 import { Ended } from "./ended.js";
 import { Service } from "./service.js";
 import { attention, count, put, sentence } from "./text.js";
@@ -22,7 +22,7 @@ const get = (id) => document.getElementById(id);
 let goOn = () => {};
 let isWoken = false;
 let isConnected = false;
-const cluster = new Cluster();
+const cluster = new Cluster(wake);
 const workers = new Workers();
 const ended = new Ended(wake);
 const service = new Service();
@@ -101,7 +101,7 @@ function summary(live, all) {
 
 async function poll() {
   const wanted = get("find").value.trim();
-  const query = new URLSearchParams({ newest: "", limit: MOST_ROWS });
+  const query = new URLSearchParams({ newest: "", limit: cluster.wanted });
   if (wanted) query.set("find", wanted);
   try {
     const [calls, all, lines] = await Promise.all([askList(`calls?${query}`), ask("workers"), problems(), showService()]);
@@ -116,7 +116,8 @@ async function poll() {
     cluster.show(calls, all, wanted);
     workers.show(all);
     route();
-    await ended.look(calls.entries, wanted);
+    // Not waited for: of many records, the dispatcher may look at thousands.
+    ended.look(calls.entries, wanted).catch(refused);
   } catch (error) {
     refused(error);
   }
