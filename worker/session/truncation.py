@@ -85,18 +85,24 @@ def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
 
 def _conversation(record: wire.Result, channel: int) -> bytes:
     """Encode the newest part of a conversation, with the number of older entries that are left out."""
-    whole: list[dict[str, Any]] = record.body["conversation"]
-    newest: list[dict[str, Any]] = []
-    rest = {name: value for name, value in record.body.items() if name != "conversation"}
+    whole: list[dict[str, object]] = record.body["conversation"]
+    newest: list[dict[str, object]] = []
+    rest: dict[str, Any] = {**record.body, "conversation": []}
     room = MAX_RECORD_BYTES - ROOM_BYTES - len(orjson.dumps(rest))
     for entry in reversed(whole):
-        shown = {name: truncate(value) if isinstance(value, str) else value for name, value in entry.items()}
+        shown = {name: _shown(value) for name, value in entry.items()}
         room -= len(orjson.dumps(shown)) + 1
         if room < 0:
             break
         newest.append(shown)
     body = rest | {"conversation": newest[::-1], "omitted": len(whole) - len(newest)}
     return wire.encode(dataclasses.replace(record, body=body), channel)
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, str):
+        return truncate(value)
+    return value
 
 
 def _item_update(record: wire.ItemUpdate, channel: int, reason: str) -> tuple[bytes, str]:
