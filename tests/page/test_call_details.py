@@ -34,6 +34,13 @@ def handler(uuid, args):
     raise RuntimeError("away")
 """
 TOOL_CALLS: Final = (ToolCall(1, "weather", '{"city": "Rome"}'), ToolCall(2, "patient_file"))
+COUNT_ENTRIES: Final = """
+() => {
+  const log = document.getElementById("conversation");
+  window.entries = [log.children.length];
+  new MutationObserver(() => entries.push(log.children.length)).observe(log, { childList: true });
+}
+"""
 SCREENS: Final = pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -122,6 +129,8 @@ async def test_a_move_to_another_worker_is_shown(chromium: str, tmp_path: Path) 
         (call,) = running.calls
         await page.goto(f"{running.url}#{call.uuid}")
         await expect(page.locator("#glance")).to_contain_text("live")
+        await expect(page.locator("#conversation .entry")).to_have_count(1)
+        await page.evaluate(COUNT_ENTRIES)
         (listed,) = await running.ask("calls")
         (worker,) = (each for each in await running.ask("workers") if each["id"] == listed["worker"])
         os.kill(worker["pid"], signal.SIGKILL)
@@ -129,7 +138,8 @@ async def test_a_move_to_another_worker_is_shown(chromium: str, tmp_path: Path) 
         await page.get_by_text("More about this call").click()
         await expect(page.locator("#facts")).to_contain_text("1 taken over after a loss")
         await expect(page.locator("#glance li").first).to_have_text("live")
-        # The call was never said to have ended.
+        # What was said stays, and the call was never said to have ended.
+        assert await page.evaluate("Math.min(...entries)") >= 1
         assert "ended" not in await page.locator("#call").inner_text()
         assert not record.errors
 

@@ -133,8 +133,11 @@ export class Call {
     }
   }
 
-  #show(call) {
+  #show(answer) {
     const isFirst = this.#call === null;
+    // While no worker has the call, nothing is known of its session and conversation: what was shown stays.
+    const call = answer.session || isFirst ? answer : { ...answer, session: this.#call.session };
+    const hasConversation = answer.conversation.length > 0 || isFirst;
     this.#call = call;
     this.#isStale = false;
     if (isFirst) {
@@ -143,7 +146,7 @@ export class Call {
     }
     this.#showTitle(call);
     this.#showFacts(call);
-    showConversation(get("conversation"), call.conversation);
+    if (hasConversation) showConversation(get("conversation"), call.conversation);
   }
 
   #showTitle(call) {
