@@ -18,6 +18,7 @@ from common.runtime.release import COMPILED, RELEASE
 from common.settings.settings import Settings
 from common.store.registry import Registry
 from dispatcher.api.admin import application
+from dispatcher.api.service_api import FrontDoor
 from dispatcher.asterisk.ami import Ami
 from dispatcher.call.limits import BAD_INPUT_REASONS, CallLimits
 from dispatcher.recording.recordings import RecordingSettings
@@ -98,7 +99,8 @@ async def run(settings: Settings, process: Process) -> int:
     await records.start()
     # Without a token, the calls API and its page answer this host alone.
     has_page_calls = known.admin_token is None if settings.page_calls is None else settings.page_calls
-    app = application(dispatcher, known.admin_token, calls_port=port_of(sock), has_page_calls=has_page_calls)
+    front_door = FrontDoor(port_of(sock), tls=tls is not None, needs_token=settings.sts_token is not None)
+    app = application(dispatcher, known.admin_token, front_door=front_door, has_page_calls=has_page_calls)
     runner = await admin.serve(app, admin_sock)
 
     def is_listening() -> None:

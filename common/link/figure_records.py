@@ -39,6 +39,9 @@ class Figures:
         cost_usd: of all tokens and transcriptions whose prices are known.
         answers_retried: number of answers that were requested again.
         answers_given_up: number of answers that did not come.
+        end_of_speech_ms: of each of `latencies_ms`, the part until the turn was known to have ended. Empty: the
+            worker is of a release that does not say.
+        model_ms: the part in which the API worked. The service's own part is the rest.
     """
 
     kind: ClassVar[Kind] = Kind.FIGURES
@@ -53,3 +56,5 @@ class Figures:
     cost_usd: float = 0.0
     answers_retried: int = 0
     answers_given_up: int = 0
+    end_of_speech_ms: tuple[int, ...] = ()
+    model_ms: tuple[int, ...] = ()

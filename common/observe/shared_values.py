@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,6 +36,8 @@ class SharedValues(Collector):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._files: dict[Path, _File] = {}
+        # Two threads may read: one for `/metrics`, one for the calls API.
+        self._reading = threading.Lock()
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics, each with the values of all processes together."""
@@ -46,14 +49,19 @@ class SharedValues(Collector):
             _gauges(self._add_up("gauge_livemax_*.db", max)),
         )
 
+    def counters(self) -> Iterable[Metric]:
+        """Return the counters alone, which are a small part of all."""
+        return _counters(self._add_up("counter_*.db", _plus))
+
     def _add_up(self, pattern: str, add: Callable[[float, float], float]) -> dict[str, float]:
         """Return the value of each series, over all files."""
         values: dict[str, float] = {}
-        for path in self._directory.glob(pattern):
-            file = self._files.setdefault(path, _File(path))
-            for name, value in file.read():
-                before = values.get(name)
-                values[name] = value if before is None else add(before, value)
+        with self._reading:
+            for path in self._directory.glob(pattern):
+                file = self._files.setdefault(path, _File(path))
+                for name, value in file.read():
+                    before = values.get(name)
+                    values[name] = value if before is None else add(before, value)
         return values
 
 

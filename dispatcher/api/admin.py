@@ -7,11 +7,12 @@ worker over the link.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 from typing import Protocol as Interface
 
 import orjson
@@ -30,17 +31,27 @@ from dispatcher.api import page, paging
 from dispatcher.api.access import Access
 from dispatcher.api.answers import json_answer
 from dispatcher.api.audit import ConversationAudit
+from dispatcher.api.call_figures import figures_of_call
 from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.api.event_stream import send_events
+from dispatcher.api.finding import finder
 from dispatcher.api.page_calls import PageCallLimits, PageCallsApi
 from dispatcher.api.page_connection import PageConnection, PageOwner
 from dispatcher.api.recordings import ElsewhereError, RecordingsApi
 from dispatcher.api.records_api import RecordsApi
+from dispatcher.api.service_api import UNKNOWN_DOOR, FrontDoor, ServiceApi
+from dispatcher.api.today import Today
 from dispatcher.recording.recordings import Recordings
 from dispatcher.records.record_taker import RecordTaker
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Maximum time for a request's body, which has at most 64 KiB.
+LIVE_HEADER: Final = "Calls-Live"
+"""Header of lists of live calls: how many there are."""
+
+FOUND_HEADER: Final = "Calls-Found"
+"""Header of lists of live calls: how many of them the parameters select, on all pages."""
+
 BODY_SECONDS = 10.0
 
 
@@ -82,7 +93,7 @@ def application(
     dispatcher: Calls,
     token: Token | None = None,
     *,
-    calls_port: int | None = None,
+    front_door: FrontDoor = UNKNOWN_DOOR,
     has_page_calls: bool = False,
     page_call_limits: PageCallLimits | None = None,
 ) -> web.Application:
@@ -91,16 +102,19 @@ def application(
     Args:
         dispatcher: answers.
         token: ADMIN_TOKEN.
-        calls_port: number of PORT, which is told to callers that connect here by mistake.
+        front_door: told to the page; its port is also told to callers that connect here by mistake.
         has_page_calls: whether the page may place calls.
         page_call_limits: bounds of these calls; None: those of `PageCallLimits`.
     """
     not_ready = "no link to a worker yet, or draining"
     app = admin.application(
-        lambda: dispatcher.is_ready, not_ready, lambda: dispatcher.problems, calls_port=calls_port
+        lambda: dispatcher.is_ready, not_ready, lambda: dispatcher.problems, calls_port=front_door.port
     )
     records = RecordsApi(dispatcher.record_taker)
     api = CallsApi(dispatcher, records)
+    today = Today()
+    app.cleanup_ctx.append(functools.partial(_counting, today))
+    service = ServiceApi(front_door, dispatcher.record_taker, today)
     access = Access(token)
     guarded = functools.partial(_guarded, access)
     limits = page_call_limits or PageCallLimits()
@@ -111,6 +125,7 @@ def application(
             web.get("/page-call", guarded(page_calls.state)),
             web.post("/page-call", guarded(page_calls.ticket)),
             web.get("/page-call/line", page_calls.line, allow_head=False),
+            web.get("/service", guarded(service.read)),
             web.get("/workers", guarded(api.workers)),
             web.get("/calls", guarded(api.calls)),
             web.get("/calls/{uuid}", guarded(api.call)),
@@ -131,7 +146,7 @@ def application(
 
 
 class CallsApi:
-    """The handlers of the calls API. See "Calls API" in the README."""
+    """The handlers of the calls API. See `docs/api.md`."""
 
     def __init__(self, dispatcher: Calls, records: RecordsApi) -> None:
         self._dispatcher = dispatcher
@@ -144,33 +159,49 @@ class CallsApi:
         return json_answer([_worker(status) for status in await self._dispatcher.registry.workers()])
 
     async def calls(self, request: web.Request) -> web.Response:
-        """Answer `GET /calls`: live calls, the oldest first; with `?ended` or `?dead` records of ended calls."""
+        """Answer `GET /calls`: live calls; with `?ended` or `?dead` records of ended calls."""
         if "ended" in request.query:
             return await self._records.ended(request)
         if "dead" in request.query:
             return await self._records.dead(request)
         limit, after = paging.limit(request), paging.cursor(request)
-        wanted = request.query.get("tenant")
-        calls = [
-            call
-            for call in await self._dispatcher.registry.calls()
-            if (after is None or (call.started_at_ms, call.uuid) > after)
-            and (wanted is None or self._tenant(call) == wanted)
-        ]
+        live = await self._dispatcher.registry.calls()
+        found = self._selected(live, request.query)
+        calls = found
+        if after is not None:
+            is_newest_first = "newest" in request.query
+            calls = [call for call in found if (_place(call) < after if is_newest_first else _place(call) > after)]
         shown = calls[:limit]
-        place = (shown[-1].started_at_ms, shown[-1].uuid) if len(calls) > limit else None
+        place = _place(shown[-1]) if len(calls) > limit else None
         now = time.time()
-        return json_answer([self._row(record, now) for record in shown], headers=paging.next_page(request, place))
+        numbers = {LIVE_HEADER: str(len(live)), FOUND_HEADER: str(len(found))}
+        return json_answer(
+            [self._row(record, now) for record in shown], headers=numbers | paging.next_page(request, place)
+        )
+
+    def _selected(self, live: Sequence[CallRecord], query: Mapping[str, str]) -> Sequence[CallRecord]:
+        """Return the calls that the parameters of a request select, in its order."""
+        if "tenant" in query:
+            live = [call for call in live if self._tenant(call) == query["tenant"]]
+        if query.get("find", "").strip():
+            finds = finder(query["find"])
+            live = [call for call in live if finds(self._texts(call))]
+        return live[::-1] if "newest" in query else live
+
+    def _texts(self, call: CallRecord) -> list[object]:
+        named = [call.uuid, self._tenant(call), call.worker, call.dispatcher, call.state]
+        return [*call.metadata.values(), *named]
 
     async def call(self, request: web.Request) -> web.Response:
-        """Answer `GET /calls/{uuid}` with the call and its conversation so far."""
+        """Answer `GET /calls/{uuid}` with the call, its figures and its conversation so far."""
         uuid = request.match_info["uuid"]
         record = await self._dispatcher.registry.call(uuid)
         if record is None:
             raise CommandError(404, "there is no such call")
         conversation = await (await self._dispatcher.holder(uuid)).run(uuid, "conversation")
         self._audit.read(request, uuid)
-        return json_answer(self._row(record, time.time()) | conversation, uuid=uuid)
+        figures = {"figures": await figures_of_call(self._dispatcher.registry, uuid)}
+        return json_answer(self._row(record, time.time()) | figures | conversation, uuid=uuid)
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """Answer `DELETE /calls/{uuid}`."""
@@ -252,6 +283,19 @@ def _guarded(access: Access, handler: Handler) -> Handler:
             return json_answer({"error": f"Redis is away: {error}"}, status=503)
 
     return answer
+
+
+async def _counting(today: Today, _: web.Application) -> AsyncIterator[None]:
+    """Count what happens today, for as long as the admin port answers."""
+    counting = asyncio.create_task(today.run(), name="today")
+    yield
+    counting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await counting
+
+
+def _place(call: CallRecord) -> paging.Place:
+    return call.started_at_ms, call.uuid
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

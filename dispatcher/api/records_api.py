@@ -15,6 +15,7 @@ from dispatcher.api import paging
 from dispatcher.api.answers import json_answer
 from dispatcher.api.audit import audit
 from dispatcher.api.commands import CommandError
+from dispatcher.api.finding import finder, texts_of_record
 from dispatcher.records import selectors
 from dispatcher.records.outbox import Outbox, OutboxRecord
 from dispatcher.records.record_taker import RecordTaker
@@ -34,7 +35,7 @@ Matches = Callable[[Mapping[str, Any]], bool]
 
 
 class RecordsApi:
-    """The handlers of records. See "Calls API" in the README."""
+    """The handlers of records. See `docs/api.md`."""
 
     def __init__(self, records: RecordTaker) -> None:
         self._records = records
@@ -152,6 +153,7 @@ def _filter(query: Mapping[str, str]) -> tuple[Matches, int, int | None]:
     """
     exact = {name: query[name] for name in ("id", "uuid", "ending", "reason", "tenant") if name in query}
     numbers = {name: plain_number(query[name]) for name in ("from", "to") if name in query}
+    finds = finder(query.get("find", ""))
     anywhere = plain_number(query["number"]) if "number" in query else None
 
     def matches(record: Mapping[str, Any]) -> bool:
@@ -161,6 +163,7 @@ def _filter(query: Mapping[str, str]) -> tuple[Matches, int, int | None]:
             all(record.get(name) == value for name, value in exact.items())
             and all(plain.get(name) == number for name, number in numbers.items())
             and (anywhere is None or anywhere in plain.values())
+            and finds(texts_of_record(record))
         )
 
     since_ms = _time_ms(query, "since")

@@ -78,7 +78,7 @@ def build(uuid: str, metadata: Mapping[str, str], fields: Sequence[str], facts: 
         answers_retried=sum(each.answers_retried for each in sessions),
         answers_given_up=sum(each.answers_given_up for each in sessions),
         greeting_seconds=facts.greeting_seconds,
-        turn_latency=_latency([latency for each in sessions for latency in each.latencies_ms]),
+        turn_latency=_latency(sessions),
         tokens=_tokens(sessions),
         transcription_seconds=round(sum(each.transcription_seconds for each in sessions), 3),
         cost_usd=round(sum(each.cost_usd for each in sessions), 6),
@@ -92,16 +92,25 @@ def build(uuid: str, metadata: Mapping[str, str], fields: Sequence[str], facts: 
     )
 
 
-def _latency(latencies_ms: list[int]) -> Latency:
-    if not latencies_ms:
+def _latency(sessions: Sequence[Figures]) -> Latency:
+    """Return the latency of all turns. A session of an earlier release does not tell the parts of its turns."""
+    ordered = sorted(latency for each in sessions for latency in each.latencies_ms)
+    if not ordered:
         return Latency()
-    ordered = sorted(latencies_ms)
+    parts = [
+        (end_of_speech, model, max(0, whole - end_of_speech - model))
+        for each in sessions
+        for whole, end_of_speech, model in zip(
+            each.latencies_ms, each.end_of_speech_ms, each.model_ms, strict=False
+        )
+    ]
+    medians = [_rank(sorted(part), 0.5) for part in zip(*parts, strict=True)]
+    return Latency(len(ordered), _rank(ordered, 0.5), _rank(ordered, 0.95), ordered[-1] / 1000, *medians)
 
-    def rank(share: float) -> float:
-        # Nearest rank: a value that was measured.
-        return ordered[math.ceil(share * len(ordered)) - 1] / 1000
 
-    return Latency(len(ordered), rank(0.5), rank(0.95), ordered[-1] / 1000)
+def _rank(ordered_ms: Sequence[int], share: float) -> float:
+    """Return the nearest rank in seconds: a value that was measured."""
+    return ordered_ms[math.ceil(share * len(ordered_ms)) - 1] / 1000
 
 
 def _tokens(sessions: Iterable[Figures]) -> dict[str, dict[str, int]]:

@@ -36,12 +36,18 @@ class Latency:
         p50_seconds: median, from the end of the caller's speech to the first audio of the reply.
         p95_seconds: 95th percentile.
         worst_seconds: maximum.
+        end_of_speech_seconds: median of the part until the turn was known to have ended.
+        model_seconds: median of the part in which the API worked.
+        service_seconds: median of the part that this service took.
     """
 
     count: int = 0
     p50_seconds: float | None = None
     p95_seconds: float | None = None
     worst_seconds: float | None = None
+    end_of_speech_seconds: float | None = None
+    model_seconds: float | None = None
+    service_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ MAX_SAID_CHARS: Final = 256 * 1024
 MAX_SESSIONS: Final = 64
 """Sessions whose figures are kept apart. A call of a day has 26; of more, the oldest figures are lost."""
 
+_NUMBERS_OF_TURNS: Final = ("latencies_ms", "end_of_speech_ms", "model_ms")
 _MOVES: Final = {wire.Reason.DRAIN.value, wire.Reason.ROLLOVER.value}
 
 
@@ -159,8 +160,9 @@ class CallFacts:
             facts.said = [Said(**each) for each in written["said"]] if with_text else []
             facts.said_left_out = int(written["said_left_out"])
             for each in written["figures"]:
-                tools = tuple(wire.ToolFigure(**tool) for tool in each["tools"])
-                facts.session(wire.Figures(**each | {"tools": tools, "latencies_ms": tuple(each["latencies_ms"])}))
+                tuples = {name: tuple(each.get(name, ())) for name in _NUMBERS_OF_TURNS}
+                tuples["tools"] = tuple(wire.ToolFigure(**tool) for tool in each["tools"])
+                facts.session(wire.Figures(**each | tuples))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the facts of a call cannot be read: {error!r}") from error
         facts._said_chars = sum(len(each.text) for each in facts.said)

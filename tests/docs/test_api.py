@@ -87,7 +87,7 @@ async def test_answers_of_a_service_fit(real_redis_url: str) -> None:
                 assert response.status == status
                 return await response.json()
 
-        for path in ("/page-call", "/workers", "/calls", "/calls/{uuid}"):
+        for path in ("/page-call", "/service", "/workers", "/calls", "/calls/{uuid}"):
             found = await answer(path)
             assert found
             Draft202012Validator(schema_of("GET", path)).validate(found)

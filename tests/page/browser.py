@@ -22,7 +22,7 @@ from playwright.async_api import (
 PATIENCE_MS = 30_000
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}
 PHONE: dict[str, Any] = {
-    "viewport": {"width": 390, "height": 844},
+    "viewport": {"width": 375, "height": 812},
     "color_scheme": "dark",
     "device_scale_factor": 2,
     "has_touch": True,
@@ -94,5 +94,8 @@ async def _launch(
     playwright: Playwright, chromium: str, profile: Path, options: dict[str, Any], flags: Sequence[str]
 ) -> BrowserContext:
     return await playwright.chromium.launch_persistent_context(
-        profile, executable_path=chromium, args=[*_FLAGS, *flags], headless=True, **options
+        profile,
+        executable_path=chromium,
+        headless=True,
+        **options | {"args": [*_FLAGS, *flags, *options.get("args", ())]},
     )

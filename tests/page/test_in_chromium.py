@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import dataclasses
 from pathlib import Path
+from typing import Final
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Locator, Page, expect
 
-from simulator.avr.core import SimulatedCall, place_call
-from simulator.realtime.server import RealtimeSimulator
-from simulator.realtime.settings import SimulatorSettings
+from simulator.avr.core import place_call
 from tests.helpers import eventually
 from tests.page.browser import DESKTOP, PATIENCE_MS, PHONE, browsing
-from tests.scenarios.processes import KEY, PATIENCE_SECONDS, ServiceProcess
-from tests.scenarios.tones import tone
+from tests.page.looks import assert_looks_right
+from tests.page.serving import SPEECH, TWO_WORDS, serving
+from tests.scenarios.processes import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.system
 
 TOKEN = "a-token-of-this-very-test"
-SPEECH = tone(700, 0.8)
 HOSTILE = "<img src=x onerror=alert(1)>"
+CALLERS: Final = [{"from": f"+39 02 555 010{number}", "to": "600", "department": HOSTILE} for number in range(3)]
 NOTE_ACTIVITIES = """
     window.noted = [];
     const activity = document.getElementById("activity");
     new MutationObserver(() => noted.push(activity.textContent)).observe(activity, {childList: true});
 """
 expect.set_options(timeout=PATIENCE_MS)
-
-
-@asynccontextmanager
-async def serving(
-    calls: int, *, api_key: str | None = None, **settings: object
-) -> AsyncIterator[tuple[ServiceProcess, str, list[SimulatedCall]]]:
-    """Run `serve` with greeted calls; return the process, the page's address and the calls."""
-    async with (
-        RealtimeSimulator(SimulatorSettings(words=2, greeting_words=2, api_key=api_key)) as simulator,
-        AsyncExitStack() as stack,
-    ):
-        defaults = {"PORT": 0, "ADMIN_PORT": 0, "WORKERS": 2, "OPENAI_API_KEY": KEY}
-        serve = await ServiceProcess.start("serve", OPENAI_BASE_URL=simulator.url, **(defaults | settings))
-        stack.push_async_callback(serve.kill)
-        line = await serve.line("serving")
-        placed = []
-        for number in range(calls):
-            metadata = {"from": f"+39 02 555 010{number}", "to": "600", "department": HOSTILE}
-            call = await place_call(f"ws://127.0.0.1:{line['port']}/", metadata=metadata)
-            stack.push_async_callback(call.hang_up)
-            placed.append(call)
-        for call in placed:
-            await call.wait_for(lambda c: c.transcripts, timeout_seconds=PATIENCE_SECONDS)
-        yield serve, f"http://127.0.0.1:{line['admin_port']}", placed
-
-
-async def _assert_accessible(page: Page) -> None:
-    found = await Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
 
 
 async def _tab_to(page: Page, element: Locator) -> None:
@@ -75,14 +44,15 @@ async def _noted(page: Page, activity: str) -> bool:
 
 async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: str, tmp_path: Path) -> None:
     async with (
-        serving(3, ADMIN_TOKEN=TOKEN) as (_, url, calls),
+        serving(CALLERS, ADMIN_TOKEN=TOKEN) as running,
         browsing(chromium, tmp_path, DESKTOP) as (page, record),
     ):
+        url, calls = running.url, running.calls
         await page.goto(url)
 
         # 1. Without the token, the page shows nothing.
         await expect(page.get_by_label("ADMIN_TOKEN")).to_be_focused()
-        await _assert_accessible(page)
+        await assert_looks_right(page)
         await page.keyboard.type("a-token-of-another-test")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("alert")).to_contain_text("not the ADMIN_TOKEN")
@@ -91,8 +61,8 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await page.keyboard.press("Enter")
 
         # 2. With the token, the page shows the cluster and the last words of each call.
-        await expect(page.locator("#summary")).to_have_text("3 calls, room for 400 on 2 workers")
-        await expect(page.locator("#workers li")).to_have_count(2)
+        await expect(page.locator("#summary")).to_have_text("3 live calls, 2 workers")
+        await expect(page.locator("#workers-line")).to_have_text("All 2 are ready, 3 of 400 places taken")
         rows = page.locator("#calls li")
         await expect(rows).to_have_count(3)
         for number, call in enumerate(calls):
@@ -100,7 +70,7 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
             row = rows.filter(has_text=f"+39 02 555 010{number} → 600")
             await expect(row.locator(".state")).to_have_text("live")
             await expect(row.locator(".words")).to_have_text(f"Agent: {call.transcripts[0].text}")
-        await _assert_accessible(page)
+        await assert_looks_right(page)
 
         # 3. Find a call, and open it.
         call = calls[1]
@@ -111,6 +81,8 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await page.keyboard.press("Enter")
         title = page.get_by_role("heading", name="+39 02 555 0101 → 600")
         await expect(title).to_be_focused()
+        await page.get_by_text("More about this call").focus()
+        await page.keyboard.press("Enter")
         await expect(page.locator("#facts")).to_contain_text(HOSTILE)
         entries = page.locator("#conversation .entry")
         await expect(entries).to_have_count(1)
@@ -134,13 +106,13 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await page.keyboard.press("Enter")
         await expect(entries).to_have_count(6)
         await expect(entries.nth(5).locator(".text")).to_have_text(f"One moment {HOSTILE}")
-        await _assert_accessible(page)
+        await assert_looks_right(page)
 
         # 5. Hanging up needs a confirmation.
         await _tab_to(page, page.get_by_role("button", name="Hang up …"))
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
-        await _assert_accessible(page)
+        await expect(page.get_by_role("button", name="Keep the call")).to_be_focused()
+        await assert_looks_right(page)
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("dialog")).to_be_hidden()
         assert call.is_connected
@@ -148,7 +120,8 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
-        await expect(page.locator("#activity")).to_have_text("The call has ended")
+        await expect(page.locator("#activity")).to_contain_text("The call has ended: ")
+        await expect(page.locator("#glance li").first).to_have_text("ended")
         # The conversation stays readable.
         await expect(entries).to_have_count(6)
         await expect(rows).to_have_count(0)
@@ -167,38 +140,37 @@ async def test_from_the_token_to_the_end_of_a_call_by_keyboard_alone(chromium: s
 
 async def test_problems_are_in_one_line(chromium: str, tmp_path: Path) -> None:
     async with (
-        serving(0, api_key="sk-another", WORKERS=1) as (serve, url, _),
+        serving(simulated=dataclasses.replace(TWO_WORDS, api_key="sk-another"), WORKERS=1) as running,
         browsing(chromium, tmp_path, DESKTOP) as (page, record),
     ):
-        await page.goto(url)
+        await page.goto(running.url)
         await expect(page.locator("#summary")).to_contain_text("1 worker")
         await expect(page.locator("#problems")).to_be_hidden()
-        call = await place_call(f"ws://127.0.0.1:{(await serve.line('serving'))['port']}/")
+        call = await place_call(running.calls_url)
         await asyncio.wait_for(call.closed.wait(), PATIENCE_SECONDS)
         await expect(page.get_by_role("status").first).to_have_text(
             "the Realtime API refused the last attempt with OPENAI_API_KEY: invalid_api_key (on 1 of 1 workers)"
         )
-        await _assert_accessible(page)
+        await assert_looks_right(page)
         assert not record.errors
 
 
 async def test_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> None:
     async with (
-        serving(2, WORKERS=1) as (serve, url, calls),
+        serving(CALLERS[:2], WORKERS=1) as running,
         browsing(chromium, tmp_path, PHONE) as (page, record),
     ):
-        await page.goto(url)
-        await expect(page.locator("#calls .words").first).to_have_text(f"Agent: {calls[1].transcripts[0].text}")
-        await _assert_accessible(page)
-        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
+        await page.goto(running.url)
+        last = f"Agent: {running.calls[1].transcripts[0].text}"
+        await expect(page.locator("#calls .words").first).to_have_text(last)
+        await assert_looks_right(page)
 
         # The screen shows one part at a time: the call, and after the phone's back button the list.
         await page.locator("#calls a").first.tap()
         await expect(page.locator("#conversation .entry")).to_have_count(1)
         await expect(page.locator("#cluster")).to_be_hidden()
         await expect(page.get_by_role("button", name="Hang up …")).to_be_in_viewport(ratio=1)
-        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
-        await _assert_accessible(page)
+        await assert_looks_right(page)
         for name in ("button:visible", "input:visible", "#close"):
             for each in await page.locator(name).all():
                 box = await each.bounding_box()
@@ -212,6 +184,6 @@ async def test_on_a_phone_in_the_dark(chromium: str, tmp_path: Path) -> None:
         assert not record.dialogs
 
         # When the service has ended, the page says so and marks its data as old.
-        await serve.kill()
-        await expect(page.get_by_role("alert")).to_contain_text("does not answer. What you see is of ")
+        await running.serve.kill()
+        await expect(page.get_by_role("alert")).to_contain_text("does not answer. What you see is from ")
         await expect(page.locator("#calls li")).to_have_count(2)

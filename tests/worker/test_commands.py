@@ -120,3 +120,31 @@ async def test_a_worker_says_how_many_calls_it_has(here: Service) -> None:
         assert (await _ask(dispatcher, 3, "", "load")).body == {"calls": 1}
         here.worker.draining = True
         assert (await _ask(dispatcher, 4, "", "load")).status == 409
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_watchers_are_told_why_the_session_ended(here: Service, hangs_up: bool) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        assert (await _ask(dispatcher, 1, "call-1", "watch")).status == 200
+        if hangs_up:
+            assert (await _ask(dispatcher, 2, "call-1", "hang_up")).status == 200
+        # A dispatcher gives no reason for a call that the worker had it hang up.
+        dispatcher.send(wire.Close("" if hangs_up else "the caller hung up"), 1)
+
+        def told() -> list[dict[str, Any]]:
+            events = [r.body for r in dispatcher.on(0) if isinstance(r, wire.Event)]
+            return [body for body in events if body.get("type") == "session_ended"]
+
+        await dispatcher.wait_for(told)
+        (body,) = told()
+        reason = "the calls API has ended the call" if hangs_up else "the caller hung up"
+        assert body == {"type": "session_ended", "outcome": "completed", "reason": reason}
+
+
+async def test_a_conversation_comes_with_model_voice_and_prompt(here: Service) -> None:
+    async with link_to(here.address) as dispatcher:
+        await live_call(dispatcher, "call-1", 1)
+        session = (await _ask(dispatcher, 1, "call-1", "conversation")).body["session"]
+        assert session["model"].startswith("gpt-realtime")
+        assert session["prompt"]["from"] == "default"

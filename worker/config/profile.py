@@ -27,6 +27,14 @@ _NOT_RECORDED: Final = frozenset({"api_key", "lost", "has_lost_key"})
 MAX_SHOWN: Final = 10
 """Fields or tools that one log line names: a stranger's `init` of 62 KB may have 31,000 that are wrong."""
 
+FROM_DEFAULT: Final = "default"
+FROM_STORED_PROMPT: Final = "stored prompt"
+FROM_CALLS_API: Final = "calls API"
+"""Where instructions come from that no setting and no field of the call names."""
+
+PROMPT_BEGINNING_CHARACTERS: Final = 200
+"""Length of the beginning of the instructions that the calls API shows, to tell prompts apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallProfile:
@@ -47,6 +55,7 @@ class CallProfile:
         vad_threshold: for the worker's own turn detection, 0 to 1; None: its default.
         safety_identifier: of the caller, for OpenAI alone; None: none is sent.
         tenant: of the call, for as long as it lasts; empty: there are no tenants.
+        instructions_from: where the instructions came from: a setting, `provider_config`, or as below.
         origins: where tools that have secrets came from, by their names.
         lost: names of tools whose secrets are not there: `restored`.
         has_lost_key: the call had its own key, which is not there either.
@@ -68,6 +77,7 @@ class CallProfile:
     vad_threshold: float | None = None
     safety_identifier: str | None = field(default=None, repr=False)
     tenant: str = ""
+    instructions_from: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
     has_lost_key: bool = False
@@ -81,6 +91,19 @@ class CallProfile:
         if isinstance(voice, dict):
             voice = voice.get("id")
         return voice if isinstance(voice, str) else ""
+
+    def prompt_as_json(self) -> dict[str, Any]:
+        """Return which prompt the call has, for the calls API: its source, its length and its beginning."""
+        text, stored = self.session.get("instructions"), self.session.get("prompt")
+        text = text if isinstance(text, str) else ""
+        stored = stored if isinstance(stored, dict) else {}
+        return {
+            "from": self.instructions_from,
+            "stored_id": stored.get("id"),
+            "stored_version": stored.get("version"),
+            "characters": len(text),
+            "beginning": text[:PROMPT_BEGINNING_CHARACTERS],
+        }
 
     @property
     def dialect(self) -> Dialect:
@@ -123,11 +146,13 @@ class CallProfile:
         posted = change.get("tools", ())
         names = set(map(tool_key, posted))
         origins = {name: origin for name, origin in self.origins.items() if name not in names}
+        instructions_from = FROM_CALLS_API if "instructions" in rest else self.instructions_from
         return dataclasses.replace(
             self,
             session=session,
             tools=tuple(session_fields.with_tools(self.tools, posted)),
             silence_ms=silence_ms(session, settings),
+            instructions_from=instructions_from,
             origins=origins | tool_secrets.origins_of(posted, Origin.CALLS_API),
         )
 

@@ -26,7 +26,14 @@ from common.settings.settings import Settings
 from common.settings.tenants import FIELD
 from common.settings.values import Parser, api_key, boolean
 from worker.config import instructions, safety_identifier, tool_secrets
-from worker.config.profile import MAX_SHOWN, CallProfile, account, silence_ms
+from worker.config.profile import (
+    FROM_DEFAULT,
+    FROM_STORED_PROMPT,
+    MAX_SHOWN,
+    CallProfile,
+    account,
+    silence_ms,
+)
 from worker.config.session_update import DEFAULT_INSTRUCTIONS, FORMATS, session_object
 from worker.config.tool_secrets import Origin
 from worker.realtime import dialect
@@ -66,9 +73,9 @@ async def load(
     if told is None and settings.openai_file_instructions is not None and not tells(answer):
         read = await instructions.read(settings.openai_file_instructions, uuid=uuid)
         if read is not None:
-            draft.session["instructions"] = read
+            draft.instruct("OPENAI_FILE_INSTRUCTIONS", read)
     # Changes of OPENAI_SESSION are logged once, at the start: `common.settings.notices`.
-    draft.merge(session_fields.accepted(settings.openai_session or {})[0])
+    draft.configure(session_fields.accepted(settings.openai_session or {})[0])
     draft.override("OPENAI_URL_INSTRUCTIONS", answer)
     draft.override("provider_config", provider_config)
     return draft.profile(metadata)
@@ -213,6 +220,7 @@ class ProfileDraft:
             self.session["tools"] = settings.openai_mcp_servers
         if settings.openai_temperature is not None:
             self.session["temperature"] = settings.openai_temperature
+        self._instructions_from = "OPENAI_INSTRUCTIONS" if settings.openai_instructions else FROM_DEFAULT
         self._model = settings.openai_model
         self._own: dict[str, Any] = {
             "welcome_message": settings.openai_welcome_message,
@@ -225,6 +233,17 @@ class ProfileDraft:
         self._absent: set[str] = set()
         self._has_unrelated_model = False
         self._log = structlog.get_logger().bind(uuid=uuid)
+
+    def instruct(self, source: str, text: str) -> None:
+        """Put the instructions of a source over those that are there."""
+        self.session["instructions"] = text
+        self._instructions_from = source
+
+    def configure(self, session: Mapping[str, Any]) -> None:
+        """Put the fields of OPENAI_SESSION over those that are there."""
+        self.merge(session)
+        if session.get("instructions"):
+            self._instructions_from = "OPENAI_SESSION"
 
     def merge(self, session: Mapping[str, Any]) -> None:
         """Put fields that are right over those that are there."""
@@ -240,7 +259,10 @@ class ProfileDraft:
     def override(self, source: str, given: Any) -> None:
         """Override settings by the valid fields that were given for this call."""
         tools, key = self.session.get("tools"), self._own["api_key"]
+        text = self.session.get("instructions")
         self._override(source, given)
+        if self.session.get("instructions") != text:
+            self._instructions_from = source
         if self.session.get("tools") is not tools:
             self._origin = _ORIGINS[source]
         if self._own["api_key"] is not key:
@@ -280,6 +302,7 @@ class ProfileDraft:
         if self.session.get("prompt") and self.session.get("instructions") == DEFAULT_INSTRUCTIONS:
             # Instructions of a session take the place of the stored prompt's.
             del self.session["instructions"]
+            self._instructions_from = FROM_STORED_PROMPT
         if "instructions" in self.session:
             self.session["instructions"] = self._filled(self.session["instructions"], metadata)
         welcome_message = self._filled(self._own["welcome_message"] or "", metadata) or None
@@ -295,6 +318,7 @@ class ProfileDraft:
             safety_identifier=safety_identifier.of_call(settings.safety_identifier_secret, metadata),
             session=self.session,
             tools=tools,
+            instructions_from=self._instructions_from,
             origins=tool_secrets.origins_of(tools, self._origin),
             welcome_message=welcome_message,
             welcome_interruptible=self._own["welcome_interruptible"],

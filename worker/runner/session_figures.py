@@ -6,10 +6,13 @@ from collections import defaultdict
 from typing import Final
 
 from common.link import wire
+from common.observe.metrics import TURN_PARTS
 from worker.realtime.usage import TranscriptionUsage, Usage
 
 MAX_LATENCIES: Final = 1000
 """Turns whose latency is kept: more than the hour of a session has. Later ones are not part of the record."""
+
+END_OF_SPEECH, MODEL, _ = TURN_PARTS
 
 MAX_TOOLS: Final = 200
 """Calls of tools that are kept; later ones are counted."""
@@ -32,6 +35,7 @@ class SessionFigures:
         self._model = ""
         self._voice = ""
         self._latencies_ms: list[int] = []
+        self._parts_ms: dict[str, list[int]] = {part: [] for part in TURN_PARTS}
         self._tools: list[wire.ToolFigure] = []
         self._tools_left_out = 0
         self._tokens: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -49,6 +53,12 @@ class SessionFigures:
         """Add a turn that got its answer."""
         if len(self._latencies_ms) < MAX_LATENCIES:
             self._latencies_ms.append(round(1000 * latency_seconds))
+            self.is_changed = True
+
+    def took(self, part: str, seconds: float) -> None:
+        """Add a part (TURN_PARTS) of the turn that was added last."""
+        if len(self._parts_ms[part]) < len(self._latencies_ms):
+            self._parts_ms[part].append(round(1000 * seconds))
             self.is_changed = True
 
     def retried(self) -> None:
@@ -103,6 +113,8 @@ class SessionFigures:
             round(self._cost_usd, 6),
             self._answers_retried,
             self._answers_given_up,
+            tuple(self._parts_ms[END_OF_SPEECH]),
+            tuple(self._parts_ms[MODEL]),
         )
 
     def _add(self, model: str, **tokens: int) -> None:

@@ -18,6 +18,7 @@ from worker.config.profile import CallProfile
 from worker.config.session_change import ChangeRefused
 from worker.realtime.bad_input import BadInput
 from worker.runner.connecting import Upstream
+from worker.runner.conversation_notes import ConversationNotes, agents_command
 from worker.runner.dispatcher_channel import DispatcherChannel
 from worker.runner.early_inputs import EarlyInputs
 from worker.runner.preparation import Preparation
@@ -72,6 +73,7 @@ class SessionHost:
         early: inputs that wait for the session.
         tools: the tools that run.
         trace: of the session; None: it is not traced.
+        notes: on the conversation, for the calls API.
         recoveries: faults of our own that this session, and earlier ones of the call on this worker, had.
     """
 
@@ -94,13 +96,14 @@ class SessionHost:
         keys = KeyRequests(self._collect, self._leave_collection)
         # A dispatcher that takes the call over gives it another epoch, and the session keeps its own.
         self._figures = SessionFigures(opening.epoch)
+        self.notes = ConversationNotes()
         self.trace = SessionTrace.of(resources.tracer, opening)
         self.tools = RunningTools(
             opening.uuid,
             opening.metadata,
             resources.metrics,
             done=self._tool_done,
-            ended=self._figures.tool_ended,
+            ended=self._tool_ended,
             traceparent=opening.traceparent,
             trace=self.trace,
             keys=keys,
@@ -251,6 +254,8 @@ class SessionHost:
                     self.trace.sent(event)
             case actions.Measurement():
                 self._usage.measured(action)
+                assert self.session is not None
+                self.notes.measured(action, self.session.parts.conversation)
                 if self.trace is not None and action.seen is actions.Metric.TURN_LATENCY_SECONDS:
                     self.trace.answered(action.value, self._upstream.received_seconds(time.monotonic()))
                 self._send_changed_figures()
@@ -261,7 +266,7 @@ class SessionHost:
             case actions.Collected(number, entry):
                 self.tools.keys.collected(number, entry)
             case actions.Answer(number, status, body):
-                self._watchers.answer(number, status, body)
+                self._watchers.answer(number, status, self._annotated(body))
             case actions.Connect(delay_seconds):
                 self._upstream.discard()
                 self._begin_task(self._connect(delay_seconds), "connect")
@@ -277,7 +282,26 @@ class SessionHost:
             case actions.Released(reason, message):
                 self._owner.session_released(reason, message)
             case actions.Ended(outcome, reason):
+                told = reason or self._why_hung_up()
+                self._watchers.show({"type": "session_ended", "outcome": outcome.value, "reason": told})
                 self._owner.session_ended(outcome, reason)
+
+    def _why_hung_up(self) -> str:
+        """Return why a call ended for which the dispatcher gives no reason: this side had it hung up."""
+        assert self.session is not None
+        wanted = self.session.requested_hang_up
+        return wanted.text if wanted is not None else agents_command(self.session.parts.conversation)
+
+    def _annotated(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Add to an answer with the conversation what this shell knows of the conversation and of the session."""
+        if "conversation" not in body:
+            return body
+        assert self.session is not None
+        profile = self._profile_now
+        return {
+            "conversation": self.notes.annotated(body["conversation"], self.session.parts.conversation),
+            "session": {"model": profile.model, "voice": profile.voice, "prompt": profile.prompt_as_json()},
+        }
 
     @property
     def _profile_now(self) -> CallProfile:
@@ -351,6 +375,10 @@ class SessionHost:
         if refusal is not None:
             assert self.session is not None
             self.session.tool_done(call_id, refusal, time.monotonic())
+
+    def _tool_ended(self, call_id: str, name: str, seconds: float, outcome: str) -> None:
+        self._figures.tool_ended(name, seconds, outcome)
+        self.notes.tool_ended(call_id, seconds, outcome)
 
     def _tool_done(self, call_id: str, output: str, lost: bool) -> None:
         if not self._owner.has_ended:

@@ -219,6 +219,7 @@ class SessionRunner:
         older.tools.hand_over(self.tools)
         self._requested_hang_up = self._requested_hang_up or older.requested_hang_up
         self._host.recoveries = max(self._host.recoveries, older._host.recoveries)
+        self._host.notes.take_over(older._host.notes)
 
     # The link, and its loss
 

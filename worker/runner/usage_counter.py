@@ -35,6 +35,8 @@ class UsageCounter:
         match measurement.seen:
             case Metric.TURN_LATENCY_SECONDS:
                 self._figures.answered(measurement.value)
+            case Metric.TURN_PART_SECONDS:
+                self._figures.took(measurement.label, measurement.value)
             case Metric.ANSWER_WAIT_SECONDS:
                 self._key.answered()
             case Metric.UPSTREAM_ERROR:

@@ -7,6 +7,7 @@ is longer than a message, and a refused record ends the call. Long texts are the
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import orjson
 import structlog
@@ -84,17 +85,24 @@ def encoded(record: wire.Control, channel: int) -> tuple[bytes, str]:
 
 def _conversation(record: wire.Result, channel: int) -> bytes:
     """Encode the newest part of a conversation, with the number of older entries that are left out."""
-    whole: list[dict[str, str]] = record.body["conversation"]
-    newest: list[dict[str, str]] = []
-    room = MAX_RECORD_BYTES - ROOM_BYTES
+    whole: list[dict[str, object]] = record.body["conversation"]
+    newest: list[dict[str, object]] = []
+    rest: dict[str, Any] = {**record.body, "conversation": []}
+    room = MAX_RECORD_BYTES - ROOM_BYTES - len(orjson.dumps(rest))
     for entry in reversed(whole):
-        shown = {name: truncate(value) for name, value in entry.items()}
+        shown = {name: _shown(value) for name, value in entry.items()}
         room -= len(orjson.dumps(shown)) + 1
         if room < 0:
             break
         newest.append(shown)
-    body = {"conversation": newest[::-1], "omitted": len(whole) - len(newest)}
+    body = rest | {"conversation": newest[::-1], "omitted": len(whole) - len(newest)}
     return wire.encode(dataclasses.replace(record, body=body), channel)
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, str):
+        return truncate(value)
+    return value
 
 
 def _item_update(record: wire.ItemUpdate, channel: int, reason: str) -> tuple[bytes, str]:

@@ -55,7 +55,7 @@ class RunningTools:
         measured: WorkerMetrics,
         *,
         done: Callable[[str, str, bool], None],
-        ended: Callable[[str, float, str], None],
+        ended: Callable[[str, str, float, str], None],
         keys: KeyRequests,
         traceparent: str = "",
         trace: ToolTrace | None = None,
@@ -67,7 +67,7 @@ class RunningTools:
             metadata: the call's metadata.
             measured: counts the outcomes.
             done: receives the model's call id, the tool's output, and whether the tool was interrupted.
-            ended: receives the tool's name, its duration in seconds, and its outcome.
+            ended: receives the model's call id, the tool's name, its duration in seconds, and its outcome.
             keys: of the caller, for which tools may ask.
             traceparent: of the call's first span, for tools whose own span is not traced; empty: there is none.
             trace: makes the spans of tools; None: they are not traced.
@@ -137,7 +137,7 @@ class RunningTools:
         self._measured.tool(known).ended(result.outcome.label, seconds)
         if span is not None:
             span.ended(known, began, result.outcome.label)
-        self._holder._on_end(known, seconds, result.outcome.label)
+        self._holder._on_end(call_id, known, seconds, result.outcome.label)
         self._ended(call_id, result.output, lost=result.outcome is ToolOutcome.LOST)
 
     @property

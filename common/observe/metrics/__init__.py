@@ -27,7 +27,7 @@ from common.observe.metrics.dispatcher_metrics import (
     RepinReason,
 )
 from common.observe.metrics.process_metrics import ProcessMetrics
-from common.observe.metrics.series import CONTENT_TYPE, calls_active, mark_process_dead, render, share
+from common.observe.metrics.series import CONTENT_TYPE, calls_active, mark_process_dead, render, share, totals
 from common.observe.metrics.supervisor_metrics import SupervisorMetrics
 from common.observe.metrics.worker_metrics import (
     RATE_LIMITS,
@@ -66,6 +66,7 @@ __all__ = [
     "render",
     "share",
     "supervisor",
+    "totals",
     "worker",
 ]
 

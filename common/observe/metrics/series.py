@@ -17,6 +17,7 @@ PREFIX: Final = "avr_sts_"
 _registry = CollectorRegistry()
 _rendered = _registry
 _shared_directory: Path | None = None
+_shared_values: SharedValues | None = None
 _former_values: dict[tuple[str, str], set[str]] = {}
 """Values that labels had in earlier processes of this slot, by metric and label."""
 
@@ -34,12 +35,13 @@ def share(directory: Path, identity: str) -> None:
         identity: of the slot that the process fills, not of the process: a restarted process continues the
             counters of its predecessor, so that restarts do not increase the number of files.
     """
-    global _shared_directory, _former_values, _rendered  # noqa: PLW0603 - as global as the library's own registry
+    global _shared_directory, _shared_values, _former_values, _rendered  # noqa: PLW0603 - as global as the library's own registry
     values.ValueClass = value_class(directory, identity)
     _shared_directory = directory
     _former_values = label_values(directory, identity)
     _rendered = CollectorRegistry()
-    _rendered.register(SharedValues(directory))
+    _shared_values = SharedValues(directory)
+    _rendered.register(_shared_values)
 
 
 def mark_process_dead(identity: str) -> None:
@@ -62,6 +64,24 @@ def calls_active() -> int | None:
     """Return the number of running calls of this process, or of all that share their values; None: not known."""
     calls = _rendered.get_sample_value(f"{PREFIX}calls_active")
     return None if calls is None else round(calls)
+
+
+def totals(name: str, label: str) -> dict[str, float]:
+    """Return the sums of a counter by the values of one label, of this process or of all that share their values.
+
+    It reads files, so call it in a thread.
+    """
+    if _shared_values is not None:
+        families = _shared_values.counters()
+    else:
+        families = _registry.restricted_registry([f"{PREFIX}{name}_total"]).collect()
+    sums: dict[str, float] = {}
+    for family in families:
+        for sample in family.samples:
+            if sample.name == f"{PREFIX}{name}_total":
+                value = sample.labels.get(label, "")
+                sums[value] = sums.get(value, 0.0) + sample.value
+    return sums
 
 
 def counter(name: str, help_text: str, *labels: str, prefix: str = PREFIX) -> Counter:

@@ -2,7 +2,6 @@
 
 const TOKEN_KEY = "ADMIN_TOKEN";
 const ANSWER_MS = 15_000;
-const MOST_PAGES = 10;
 // Longer than the 15 s after which the dispatcher sends a comment on an idle stream.
 const STREAM_SILENCE_MS = 40_000;
 // Maximum length of an event. An event contains a transcript or a tool's output.
@@ -68,18 +67,19 @@ export async function problems() {
   }
 }
 
-/** Returns all entries of a list that has pages; at most `MOST_PAGES` of them. Throws Refused. */
-export async function askAll(path) {
-  const entries = [];
-  let next = path;
+/** Returns a list's first page, and what its header says of the rest. Throws Refused. */
+export async function askList(path) {
   try {
-    for (let page = 0; next && page < MOST_PAGES; page += 1) {
-      const response = await request(next, "GET", undefined, AbortSignal.timeout(ANSWER_MS));
-      entries.push(...(await response.json()));
-      // The dispatcher's links have the form `calls?cursor=...`, relative to the path of this page.
-      next = /^<([^>]+)>; rel="next"$/.exec(response.headers.get("Link") ?? "")?.[1];
-    }
-    return entries;
+    const response = await request(path, "GET", undefined, AbortSignal.timeout(ANSWER_MS));
+    const entries = await response.json();
+    const told = (name, otherwise) => Number(response.headers.get(name) ?? otherwise);
+    return {
+      entries,
+      live: told("Calls-Live", entries.length),
+      found: told("Calls-Found", entries.length),
+      kept: told("Call-Records-Kept-Seconds", 0),
+      hasMore: response.headers.has("Link"),
+    };
   } catch (error) {
     throw error instanceof Refused ? error : new Refused(0, "The dispatcher does not answer");
   }

@@ -1,58 +1,74 @@
-// The lists of workers and calls. A call keeps its row element, so that focus and reading position are kept.
+// The list of live calls. The dispatcher searches and sorts, so the page has a bounded number of them.
 
 import { LastWords } from "./last_words.js";
-import { age, copy, put, state, who } from "./text.js";
+import { badge, fill, mark } from "./rows.js";
+import { age, copy, number, put, state, who } from "./text.js";
 
-// Maximum number of rows. People find further calls with the search field.
+// Numbers of rows: at first, and at most. Below the calls there is more to see on a small screen.
+const FIRST_ROWS = matchMedia("(min-width: 60rem)").matches ? 100 : 20;
 const MOST_ROWS = 200;
-const BUSY_SHARE = 0.9;
 
 const get = (id) => document.getElementById(id);
 
 export class Cluster {
   #calls = [];
-  #workers = [];
+  #hosts = new Map(); // worker id: its name
   #seenAt = 0;
-  #callRows = new Map(); // uuid: row
-  #workerRows = new Map(); // id: row
+  #isStale = false;
+  #rows = new Map(); // uuid: row
   #words = new Map(); // uuid: the call's last words
   #lastWords;
   #opened = "";
+  /** Number of calls to ask the dispatcher for. */
+  wanted = FIRST_ROWS;
 
-  constructor() {
-    this.#lastWords = new LastWords((uuid, speaker, text) => {
-      this.#words.set(uuid, `${speaker}: ${text}`);
-      const row = this.#callRows.get(uuid);
-      if (row) put(row.querySelector(".words"), this.#words.get(uuid));
+  /** Calls `wake()` when more calls are wanted. */
+  constructor(wake) {
+    get("more-calls").addEventListener("click", () => {
+      this.wanted = MOST_ROWS;
+      wake();
     });
-    get("find").addEventListener("input", () => this.#showCalls());
+    this.#lastWords = new LastWords((uuid, speaker, text) => {
+      if (!this.#rows.has(uuid)) return;
+      this.#words.set(uuid, `${speaker}: ${text}`);
+      put(this.#rows.get(uuid).querySelector(".words"), this.#words.get(uuid));
+    });
     setInterval(() => this.#showAges(), 1000);
   }
 
-  /** Shows the API's answers; `calls` begins with the oldest call. */
-  show(calls, workers) {
-    this.#calls = calls.toReversed();
-    this.#workers = workers;
+  /** Shows the API's answer: the newest calls first, how many live and how many were found; `wanted` was searched. */
+  show({ entries, live, found }, workers, wanted) {
+    this.#calls = entries;
+    this.#hosts = new Map(workers.map(({ id, host, pid }) => [id, `${host} · ${pid}`]));
     this.#seenAt = performance.now();
-    const lives = new Set(calls.map(({ uuid }) => uuid));
-    for (const uuid of this.#words.keys()) if (!lives.has(uuid)) this.#words.delete(uuid);
-    this.#showSummary();
-    this.#showWorkers();
+    this.#isStale = false;
+    for (const uuid of this.#words.keys()) if (!this.#rows.has(uuid)) this.#words.delete(uuid);
+    this.#showCalls();
+    const hidden = found - entries.length;
+    get("no-calls").hidden = !wanted && hidden === 0;
+    if (hidden > 0) put(get("no-calls"), `These are ${number(entries.length)} of ${number(found)}. Find others above.`);
+    else if (entries.length) get("no-calls").hidden = true;
+    else put(get("no-calls"), `No live call matches “${wanted}”.`);
+    get("more-calls").hidden = hidden === 0 || entries.length >= MOST_ROWS;
+    get("welcome").hidden = live > 0 || Boolean(wanted);
+  }
+
+  /** Shows that the data is old: a state of the past is none of now. */
+  stale() {
+    if (this.#isStale) return;
+    this.#showAges();
+    this.#isStale = true;
     this.#showCalls();
   }
 
   clear() {
-    this.show([], []);
-  }
-
-  lists(uuid) {
-    return this.#calls.some((call) => call.uuid === uuid);
+    this.show({ entries: [], live: 0, found: 0 }, [], "");
   }
 
   /** Marks the opened call; "" for none. */
   mark(uuid) {
     this.#opened = uuid;
-    for (const [each, row] of this.#callRows) this.#mark(each, row);
+    for (const [each, row] of this.#rows) mark(row, each === uuid);
   }
 
   /** Takes the conversation of the opened call, to update its last words. */
@@ -60,109 +76,40 @@ export class Cluster {
     this.#lastWords.take(uuid, conversation);
   }
 
-  /** Moves the keyboard focus to a call's row, or to the search field, when the call is closed. */
-  focus(uuid) {
-    (this.#callRows.get(uuid)?.querySelector("a") ?? get("find")).focus();
-  }
-
-  #showSummary() {
-    const capacity = this.#workers.reduce((sum, worker) => sum + worker.capacity, 0);
-    const calls = this.#calls.length === 1 ? "1 call" : `${this.#calls.length} calls`;
-    const workers = this.#workers.length === 1 ? "1 worker" : `${this.#workers.length} workers`;
-    put(get("summary"), `${calls}, room for ${capacity} on ${workers}`);
-  }
-
-  #showWorkers() {
-    const keys = this.#workers.slice(0, MOST_ROWS).map(({ id }) => id);
-    this.#fill(get("workers"), this.#workerRows, keys, () => copy("worker-row"));
-    for (const worker of this.#workers.slice(0, MOST_ROWS)) {
-      const row = this.#workerRows.get(worker.id);
-      put(row.querySelector(".name"), `${worker.host} · ${worker.pid}`);
-      row.title = `${worker.id} at ${worker.address}, release ${worker.release}`;
-      this.#showState(row, worker.state);
-      const meter = row.querySelector("meter");
-      meter.max = Math.max(1, worker.capacity);
-      meter.high = BUSY_SHARE * meter.max;
-      meter.value = worker.calls;
-      put(row.querySelector(".load"), `${worker.calls} of ${worker.capacity}`);
-    }
-    get("no-workers").hidden = this.#workers.length > 0;
+  /** Returns the link of a call's row; undefined if it has none. */
+  link(uuid) {
+    return this.#rows.get(uuid)?.querySelector("a");
   }
 
   #showCalls() {
-    const wanted = get("find").value.trim().toLowerCase();
-    const found = wanted ? this.#calls.filter((call) => matches(call, wanted)) : this.#calls;
-    const shown = found.slice(0, MOST_ROWS);
-    this.#fill(get("calls"), this.#callRows, shown.map(({ uuid }) => uuid), (uuid) => this.#newCall(uuid), this.#lastWords);
-    const hosts = new Map(this.#workers.map(({ id, host, pid }) => [id, `${host} · ${pid}`]));
-    for (const call of shown) {
-      const row = this.#callRows.get(call.uuid);
+    const keys = this.#calls.map(({ uuid }) => uuid);
+    fill(get("calls"), this.#rows, keys, (uuid) => this.#newRow(uuid), this.#lastWords);
+    for (const call of this.#calls) {
+      const row = this.#rows.get(call.uuid);
       put(row.querySelector(".who"), who(call));
-      put(row.querySelector(".worker"), hosts.get(call.worker) ?? call.worker);
-      this.#showState(row, call.state);
+      const host = this.#hosts.get(call.worker) ?? call.worker;
+      put(row.querySelector(".aside"), [call.tenant, host].filter(Boolean).join(" · "));
+      if (this.#isStale) badge(row, "unknown", `was ${state(call.state)}`);
+      else badge(row, call.state, state(call.state));
     }
     this.#showAges();
-    const hidden = found.length - shown.length;
-    const none = wanted ? "No call is like that." : "Nobody is calling.";
-    get("no-calls").hidden = found.length > 0 && hidden === 0;
-    put(get("no-calls"), found.length ? `And ${hidden} more: find them above.` : none);
-  }
-
-  #showState(row, value) {
-    const badge = row.querySelector(".state");
-    put(badge, state(value));
-    badge.dataset.state = value;
   }
 
   #showAges() {
+    // The age of a call of which nothing is known any more does not grow.
+    if (this.#isStale || document.hidden) return;
     const since = (performance.now() - this.#seenAt) / 1000;
     for (const call of this.#calls) {
-      const row = this.#callRows.get(call.uuid);
+      const row = this.#rows.get(call.uuid);
       if (row) put(row.querySelector(".age"), age(call.seconds + since));
     }
   }
 
-  #newCall(uuid) {
+  #newRow(uuid) {
     const row = copy("call-row");
     row.querySelector("a").href = `#${encodeURIComponent(uuid)}`;
     put(row.querySelector(".words"), this.#words.get(uuid) ?? "");
-    this.#mark(uuid, row);
+    mark(row, uuid === this.#opened);
     return row;
   }
-
-  #mark(uuid, row) {
-    const link = row.querySelector("a");
-    if (uuid === this.#opened) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
-  }
-
-  /** Gives a list these rows in this order, without touching rows that are already in place. */
-  #fill(list, rows, keys, create, watched = undefined) {
-    const wanted = new Set(keys);
-    for (const [key, row] of rows) {
-      if (wanted.has(key)) continue;
-      watched?.remove(row);
-      row.remove();
-      rows.delete(key);
-    }
-    let place = list.firstElementChild;
-    for (const key of keys) {
-      let row = rows.get(key);
-      if (row && row === place) {
-        place = place.nextElementSibling;
-        continue;
-      }
-      if (!row) {
-        row = create(key);
-        rows.set(key, row);
-        watched?.add(row, key);
-      }
-      list.insertBefore(row, place);
-    }
-  }
-}
-
-function matches(call, wanted) {
-  const texts = [call.uuid, call.worker, call.dispatcher, state(call.state), ...Object.values(call.metadata)];
-  return texts.some((text) => String(text).toLowerCase().includes(wanted));
 }

@@ -356,6 +356,21 @@ def test_16_workers_are_one_answer_with_each_series_once(start: Callable[..., Sp
     assert len([*tmp_path.iterdir()]) == 16 * len(kinds)
 
 
+def test_totals_are_sums_by_one_label_over_all_processes(start: Callable[..., Speaker]) -> None:
+    def end(outcome: str, reason: str, tenant: str) -> str:
+        return f"metrics.dispatcher().call_ended(CallOutcome.{outcome}, EndReason.{reason}, {tenant!r})"
+
+    names = "exec('from common.observe.call_outcome import CallOutcome, EndReason', globals())"
+    for shares in (True, False):
+        first = start("dispatcher-0") if shares else start()
+        first.tell(names, end("FAILED", "UPSTREAM", ""), end("FAILED", "NO_ANSWER", ""))
+        last = start("dispatcher-1") if shares else first
+        last.tell(names, end("FAILED", "UPSTREAM", ""), end("COMPLETED", "CALLER_HUNG_UP", ""))
+        found = last.tell("metrics.totals('calls', 'outcome')")
+        assert found == {"failed": 3.0, "completed": 1.0, "rejected": 0.0}
+        assert last.tell("metrics.totals('nothing', 'outcome')") == {}
+
+
 def test_a_starting_process_does_not_spoil_the_answer(start: Callable[..., Speaker], tmp_path: Path) -> None:
     process = start("dispatcher-0")
     process.tell("metrics.dispatcher().interruptions.inc()")

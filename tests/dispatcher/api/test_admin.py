@@ -20,6 +20,7 @@ import dispatcher.api.admin
 from common.net.json_depth import MAX_LEVELS
 from common.net.tokens import Token
 from common.observe import admin, metrics
+from common.runtime.release import RELEASE
 from common.settings.tenants import NO_TENANTS, Tenants
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.pins import Pin
@@ -27,6 +28,7 @@ from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.api.commands import CommandError, Commands
 from dispatcher.api.page_connection import PageConnection
+from dispatcher.api.service_api import UNKNOWN_DOOR, FrontDoor
 from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from tests.redis_process import RedisProcess
 
@@ -89,11 +91,13 @@ async def answering(
     *,
     records: RecordTaker = NO_RECORDS,
     tenants: Tenants = NO_TENANTS,
+    front_door: FrontDoor = UNKNOWN_DOOR,
 ) -> AsyncIterator[Client]:
     """Serve the admin port on this socket; `client.ready` is the dispatcher's readiness."""
     async with aiohttp.ClientSession(connector=connector) as session:
         client = Client(session, url)
-        runner = await admin.serve(application(_Calls(registry, client, records, tenants), token), sock)
+        calls = _Calls(registry, client, records, tenants)
+        runner = await admin.serve(application(calls, token, front_door=front_door), sock)
         try:
             yield client
         finally:
@@ -277,6 +281,31 @@ class TestCalls:
         assert [call["tenant"] for call in await client.json("/calls")] == [None]
         assert await client.json("/calls?tenant=acme") == []
 
+    async def test_newest_come_first_and_are_found_by_what_is_shown(
+        self, client: Client, registry: Registry
+    ) -> None:
+        leases = [
+            CallLease(f"call-{number}", "w-9", 1, "live", number, 1, {"from": f"+39 02 555 01{number:02}"})
+            for number in range(1, 31)
+        ]
+        await registry.renew("d-2", leases, lease_seconds=LONG_SECONDS)
+
+        async def listed(query: str) -> tuple[list[str], str, str, str | None]:
+            async with client.session.get(f"{client.url}/calls?{query}") as response:
+                uuids = [call["uuid"] for call in await response.json()]
+                link = response.links.get("next")
+                numbers = response.headers["Calls-Live"], response.headers["Calls-Found"]
+                return uuids, *numbers, link["url"].path_qs.partition("?")[2] if link is not None else None  # type: ignore[union-attr]
+
+        uuids, live, found, following = await listed("newest&limit=20")
+        assert (uuids[0], uuids[-1], live, found) == ("call-30", "call-11", "30", "30")
+        assert following is not None
+        assert (await listed(following))[0] == [f"call-{number}" for number in range(10, 0, -1)]
+        uuids, live, found, following = await listed("newest&find=555012")
+        assert (uuids[0], len(uuids), live, found, following) == ("call-29", 10, "30", "10", None)
+        assert (await listed("find=CALL-7"))[0] == ["call-7"]
+        assert (await listed("find=nobody"))[0] == []
+
     @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=WzEsMl0="])
     async def test_wrong_page_is_refused(self, client: Client, query: str) -> None:
         status, body = await client.get(f"/calls?{query}")
@@ -291,6 +320,24 @@ class TestCalls:
         await registry.renew("d-2", [held], lease_seconds=LONG_SECONDS)
         shown = {call["uuid"]: call["dispatcher"] for call in await client.json("/calls")}
         assert shown == {f"call-{number}": "d-1" for number in range(150)} | {"of another": "d-2"}
+
+
+class TestService:
+    async def test_it_says_how_calls_come_and_what_is_kept(self, registry: Registry) -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        door = FrontDoor(6030, tls=True, needs_token=True)
+        async with answering(registry, sock, url, front_door=door) as client:
+            shown = await client.json("/service")
+        assert shown["calls"].pop("address")
+        assert shown["calls"] == {"port": 6030, "tls": True, "needs_token": True}
+        assert (shown["release"], shown["records_kept_seconds"]) == (RELEASE, 0)
+        assert shown["today"]["calls"] == {"completed": 0, "failed": 0, "rejected": 0}
+        since = datetime.datetime.fromisoformat(shown["today"]["since"])
+        assert 0 <= time.time() - since.timestamp() < 86_400
+
+    async def test_it_needs_the_token(self, guarded: Client) -> None:
+        assert (await guarded.get("/service"))[0] == 401
 
 
 class TestWorkers:

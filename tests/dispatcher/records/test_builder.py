@@ -64,6 +64,17 @@ def test_latencies_are_values_that_were_measured(latencies_ms: tuple[int, ...], 
     assert record(facts).turn_latency == latency
 
 
+def test_latencies_have_the_medians_of_their_parts() -> None:
+    facts = CallFacts("r")
+    facts.session(wire.Figures(1, latencies_ms=(900,)))  # of a release that does not tell the parts
+    facts.session(
+        wire.Figures(2, latencies_ms=(800, 1500, 900), end_of_speech_ms=(500, 510, 520), model_ms=(200, 900, 300))
+    )
+    latency = record(facts).turn_latency
+    assert (latency.count, latency.worst_seconds) == (4, 1.5)
+    assert (latency.end_of_speech_seconds, latency.model_seconds, latency.service_seconds) == (0.51, 0.3, 0.09)
+
+
 @pytest.mark.parametrize("reason", EndReason)
 def test_each_reason_says_who_hung_up(reason: EndReason) -> None:
     by = record(CallFacts("r"), reason).hung_up_by

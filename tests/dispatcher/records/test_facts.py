@@ -23,7 +23,15 @@ def busy(record_id: str = "record-1", *, with_text: bool = True) -> CallFacts:
     facts.heard("agent", "Hello.", 1.0)
     facts.heard("user", "Hi.", 2.34567)
     facts.session(
-        wire.Figures(1, "gpt-realtime-2", "marin", (800,), (wire.ToolFigure("weather", 0.2, "completed"),))
+        wire.Figures(
+            1,
+            "gpt-realtime-2",
+            "marin",
+            (800,),
+            (wire.ToolFigure("weather", 0.2, "completed"),),
+            end_of_speech_ms=(500,),
+            model_ms=(250,),
+        )
     )
     facts.recording = (Segment("host-a", "one.wav", 0.0, 3.5),)
     facts.trace_id, facts.traceparent = "trace-1", "parent-1"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json as json_module
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.simulator.validation import validate_client_event
 from tests.worker.beta_validation import validate_beta_event
 from tests.worker.config.web_service import json, text, web_service
 from worker.config import instructions, profile_loading, safety_identifier
-from worker.config.profile import CallProfile
+from worker.config.profile import PROMPT_BEGINNING_CHARACTERS, CallProfile
 from worker.realtime import dialect
 
 KEY = "sk-proj-0123456789abcdef"
@@ -620,7 +621,7 @@ async def test_a_record_of_another_release_is_understood(http: aiohttp.ClientSes
     later = record | {"of_tomorrow": 1}
     earlier = {name: record[name] for name in ("base_url", "model", "session")}
     assert CallProfile.from_record(later, {}, settings()) == made
-    assert CallProfile.from_record(earlier, {}, settings()) == made
+    assert CallProfile.from_record(earlier, {}, settings()) == dataclasses.replace(made, instructions_from="")
     with pytest.raises(TypeError, match="session"):
         CallProfile.from_record({"base_url": LOCAL, "model": "m"}, {}, settings())
 
@@ -753,3 +754,46 @@ async def test_an_answer_that_is_too_deep_is_said_to_be(http: aiohttp.ClientSess
     async with web_service(text(body)) as service:
         _, lines = await load_logged(http, OPENAI_URL_INSTRUCTIONS=service.url)
     assert [line["reason"] for line in lines] == [f"the answer is nested deeper than {MAX_LEVELS} levels"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "given", "source"),
+    [
+        ({}, {}, "default"),
+        ({"OPENAI_INSTRUCTIONS": "Be kind."}, {}, "OPENAI_INSTRUCTIONS"),
+        ({"OPENAI_SESSION": '{"instructions": "Be brief."}'}, {}, "OPENAI_SESSION"),
+        ({"OPENAI_PROMPT_ID": "pmpt_1"}, {}, "stored prompt"),
+        ({"OPENAI_INSTRUCTIONS": "Be kind."}, {"instructions": "Be quick."}, "provider_config"),
+        ({"OPENAI_INSTRUCTIONS": "Be kind."}, {"voice": "cedar"}, "OPENAI_INSTRUCTIONS"),
+    ],
+)
+async def test_a_prompt_says_where_it_comes_from(
+    http: aiohttp.ClientSession, variables: dict[str, str], given: dict[str, Any], source: str
+) -> None:
+    made = await load(http, given, **variables)
+    assert made.prompt_as_json()["from"] == source
+    again = CallProfile.from_record(made.to_record(), {}, settings(**variables))
+    assert again.prompt_as_json() == made.prompt_as_json()
+
+
+async def test_a_prompt_of_a_file_or_the_web_names_it(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    file = written(tmp_path, "From the file.")
+    made = await load(http, OPENAI_FILE_INSTRUCTIONS=str(file))
+    assert made.prompt_as_json() == {
+        "from": "OPENAI_FILE_INSTRUCTIONS",
+        "stored_id": None,
+        "stored_version": None,
+        "characters": 14,
+        "beginning": "From the file.",
+    }
+    async with web_service(json({"system": "s" * 1000})) as asked:
+        made = await load(http, OPENAI_URL_INSTRUCTIONS=asked.url, OPENAI_FILE_INSTRUCTIONS=str(file))
+    shown = made.prompt_as_json()
+    assert (shown["from"], shown["characters"]) == ("OPENAI_URL_INSTRUCTIONS", 1000)
+    assert shown["beginning"] == "s" * PROMPT_BEGINNING_CHARACTERS
+
+
+async def test_a_prompt_that_the_calls_api_changed_says_so(http: aiohttp.ClientSession) -> None:
+    made = await load(http)
+    assert made.changed({"instructions": "Speak slowly."}, settings()).prompt_as_json()["from"] == "calls API"
+    assert made.changed({"tool_choice": "none"}, settings()).prompt_as_json()["from"] == "default"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.link import wire
+from common.observe.metrics import TURN_PARTS
 from worker.realtime.usage import TranscriptionUsage, Usage
 from worker.runner.session_figures import MAX_LATENCIES, MAX_MODELS, MAX_TOOLS, SessionFigures
 
@@ -11,6 +12,8 @@ def test_figures_add_up() -> None:
     figures = SessionFigures(3)
     figures.speaks("gpt-realtime-2", "marin")
     figures.answered(0.8123)
+    for part, seconds in zip(TURN_PARTS, (0.5004, 0.2, 0.1119), strict=True):
+        figures.took(part, seconds)
     figures.answered(1.5)
     figures.tool_ended("weather", 0.25049, "ok")
     figures.used("gpt-realtime-2", Usage(input_text=10, cached_audio=4, output_audio=7), 0.5)
@@ -33,6 +36,8 @@ def test_figures_add_up() -> None:
         cost_usd=0.75,
         answers_retried=1,
         answers_given_up=1,
+        end_of_speech_ms=(500,),
+        model_ms=(200,),
     )
 
 
@@ -50,10 +55,12 @@ def test_an_endless_session_keeps_a_bounded_number_of_figures() -> None:
     figures = SessionFigures(1)
     for number in range(2 * MAX_LATENCIES):
         figures.answered(number)
+        figures.took("model", number)
         figures.tool_ended("t", 1.0, "ok")
         figures.used(f"model-{number}", Usage(input_text=1), None)
     taken = figures.take()
     assert (len(taken.latencies_ms), len(taken.tools)) == (MAX_LATENCIES, MAX_TOOLS)
+    assert len(taken.model_ms) == MAX_LATENCIES
     assert taken.tools_left_out == 2 * MAX_LATENCIES - MAX_TOOLS
     assert len(taken.tokens) == MAX_MODELS
     assert sum(each["input_text"] for each in taken.tokens.values()) == 2 * MAX_LATENCIES

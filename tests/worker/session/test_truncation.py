@@ -63,6 +63,11 @@ def test_of_a_conversation_the_newest_part_is_told() -> None:
     kept = len(found.body["conversation"])
     assert 50 < kept < 500
     assert found == wire.Result(7, 200, {"conversation": entries[-kept:], "omitted": 500 - kept})
+    # The rest of the answer stays, and so do notes on entries.
+    noted = [each | {"waited": {"seconds": 0.5}, "heard_share": 0.4} for each in entries]
+    found = shortened(wire.Result(7, 200, {"conversation": noted, "session": {"voice": "marin"}}))
+    assert found.body["session"] == {"voice": "marin"}
+    assert found.body["conversation"][-1] == noted[-1]
     # However long the last one is.
     found = shortened(wire.Result(7, 200, {"conversation": [*entries, {"role": "agent", "text": "x" * LONG}]}))
     assert found.body["conversation"][-1]["text"].endswith(MARK)

@@ -68,7 +68,7 @@ class Session:
         self.tools = RunningTools(
             *("call", {"from": "100"}, metrics.worker()),
             done=lambda *output: self.outputs.append(output),
-            ended=lambda name, _, outcome: self.ended.append((name, outcome)),
+            ended=lambda _, name, __, outcome: self.ended.append((name, outcome)),
             traceparent=traceparent,
             trace=trace,
             keys=KeyRequests(lambda *_: False, lambda _: None),

@@ -125,6 +125,11 @@ class Item:
         )
 
     @property
+    def is_shown(self) -> bool:
+        """Whether the item is part of the conversation as people see it; `as_json` leaves out the others."""
+        return self.kind is not ItemKind.MESSAGE or self.role is not None or bool(self.text)
+
+    @property
     def heard_text(self) -> str:
         """Return the text that the caller heard; see `heard_part`."""
         return self.text if self.heard_share is None else heard_part(self.text, self.heard_share)
@@ -242,9 +247,10 @@ class Conversation:
         """Return the conversation for people; agents' texts have only the heard part."""
         shown = []
         for item in self:
+            if not item.is_shown:
+                continue
             if item.kind is ItemKind.MESSAGE:
-                if item.role is not None or item.text:
-                    shown.append({"role": item.role.value if item.role else "user", "text": item.heard_text})
+                shown.append({"role": item.role.value if item.role else "user", "text": item.heard_text})
             else:
                 shown.append({"type": item.kind.value, "name": item.name, "text": item.text})
         return shown
