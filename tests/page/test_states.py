@@ -62,9 +62,9 @@ async def test_without_calls_it_shows_how_to_connect(
         assert await page.evaluate("navigator.clipboard.readText()") == url
         await expect(page.locator("#no-ended")).to_contain_text("Set CALL_RECORDS_KEEP_SECONDS")
         await assert_looks_right(page)
-        # Another module shows these buttons where pages may call.
+        # Without ADMIN_TOKEN the page answers this host alone, so it may call.
         for button in await page.locator("[data-call-agent]").all():
-            await expect(button).to_be_hidden()
+            await expect(button).to_be_visible()
         assert await page.locator("[data-call-agent]").count() == 2
         assert not record.errors
 
