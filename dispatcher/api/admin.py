@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from typing import Protocol as Interface
 
@@ -28,7 +28,7 @@ from common.store.leases import CallRecord, WorkerStatus
 from common.store.registry import Registry
 from dispatcher.api import page, paging
 from dispatcher.api.access import Access
-from dispatcher.api.answers import json_answer
+from dispatcher.api.answers import Row, json_answer, paged_answer
 from dispatcher.api.audit import ConversationAudit
 from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.api.event_stream import send_events
@@ -129,18 +129,22 @@ class CallsApi:
             return await self._records.ended(request)
         if "dead" in request.query:
             return await self._records.dead(request)
-        limit, after = paging.limit(request), paging.cursor(request)
-        wanted = request.query.get("tenant")
-        calls = [
-            call
-            for call in await self._dispatcher.registry.calls()
-            if (after is None or (call.started_at_ms, call.uuid) > after)
-            and (wanted is None or self._tenant(call) == wanted)
-        ]
-        shown = calls[:limit]
-        place = (shown[-1].started_at_ms, shown[-1].uuid) if len(calls) > limit else None
+        rows = self._rows(request.query.get("tenant"), paging.cursor(request))
+        return await paged_answer(request, rows, paging.limit(request))
+
+    async def _rows(self, tenant: str | None, after: paging.Place | None) -> AsyncIterator[list[Row]]:
+        """Yield calls behind a place, some at once, as `GET /calls` shows them."""
         now = time.time()
-        return json_answer([self._row(record, now) for record in shown], headers=paging.next_page(request, place))
+        while True:
+            page = await self._dispatcher.registry.calls_page(after)
+            yield [
+                ((call.started_at_ms, call.uuid), self._row(call, now))
+                for call in page.calls
+                if tenant is None or self._tenant(call) == tenant
+            ]
+            after = page.end
+            if after is None:
+                return
 
     async def call(self, request: web.Request) -> web.Response:
         """Answer `GET /calls/{uuid}` with the call and its conversation so far."""
