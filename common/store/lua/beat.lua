@@ -1,6 +1,6 @@
 -- Extends the lease of a dispatcher, and tells what has changed. Keys: all (schema: _prelude.lua).
--- ARGV: dispatcher, lease_ms, version of its table, version of its loads, limit of rows, then per call that the
--- dispatcher does not hold (see `checks`): uuid, epoch.
+-- ARGV: dispatcher, lease_ms, version of its table, version of its loads, limit of rows (four times as many of
+-- loads, which are short), then per call that the dispatcher does not hold (see `checks`): uuid, epoch.
 -- Returns {whether it has beaten under this lease (1 or 0), id of the server's run or '', checks, records, loads}:
 -- `checks` is {uuid, epoch, ...} of calls whose records another process has written; records and loads: `rows_since`.
 local dispatcher, lease_ms, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
@@ -24,5 +24,5 @@ local server = redis.pcall('INFO', 'server')
 local run = type(server) == 'string' and string.match(server, 'run_id:(%w+)') or ''
 return {
   has_beaten and 1 or 0, run, some_of(checks_key(dispatcher)),
-  rows_since(TABLE, ARGV[3], limit, record_row), rows_since(LOADS, ARGV[4], limit, load_row),
+  rows_since(TABLE, ARGV[3], limit, record_row), rows_since(LOADS, ARGV[4], 4 * limit, load_row),
 }
