@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.runtime.release import COMPILED
-from tests.bench import coordination, mute, outage, pins, records, results, tools
+from tests.bench import cells, coordination, mute, outage, pins, records, results, tools
 from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -231,6 +231,11 @@ class Bench:
             sys.stderr.write(f"bench: coordination, {size.workers} workers\n")
             self.tables.append((await coordination.measure(size)).table())
 
+    async def cells(self) -> None:
+        """Simulate 100,000 calls in cells, and measure the fullest one."""
+        sys.stderr.write("bench: cells\n")
+        self.tables.append((await cells.measure()).table())
+
     async def traces(self) -> None:
         """Run calls without and with traces, of which a collector in another process gets all spans."""
         off = await self.calls("traces off", 50)
@@ -331,6 +336,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "mute": Bench.mute,
     "records": Bench.records,
     "coordination": Bench.coordination,
+    "cells": Bench.cells,
 }
 
 

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
+from common.link import wire
 from common.settings.tenants import NO_TENANTS
 from common.store.leases import CallLease, WorkerRecord, WorkerState
 from common.store.registry import Registry
 from dispatcher.api.admin import application
 from dispatcher.api.commands import CallCommands, CommandError
 from dispatcher.call.assignment import Assignment
+from dispatcher.call.memory import CallMemory
 from dispatcher.records.record_taker import NO_RECORDS
 from dispatcher.workers.placement import Placement
 from tests.bench import sections
@@ -31,6 +33,11 @@ from tests.bench.service import BenchError, redis
 
 METADATA = {"from": "+390212345678", "to": "800123456"}
 LEASE_SECONDS = 600.0
+# Seconds between two finished items of a conversation, and the length of an item and of a draft of a record.
+ITEM_SECONDS = 5
+ITEM_CHARS = 200
+DRAFT_CHARS = 1500
+DRAFTS_AT_ONCE = 100
 # Pins whose own time is measured, one after another.
 TIMED_PINS = 500
 # A busy machine must not make Redis seem to be away, where that is not measured.
@@ -90,6 +97,7 @@ class Figures:
 
     Attributes:
         redis_share: CPU time of Redis per second of service, as a share of a core.
+        words_share: the same for memories of calls and drafts of their records.
         pin_redis_us: CPU time of Redis for a pin.
         pin_p50_ms: a pin's own time, one pin at a time.
         pin_p99_ms: the same.
@@ -99,6 +107,7 @@ class Figures:
 
     size: Size
     redis_share: float = 0.0
+    words_share: float = 0.0
     pin_redis_us: float = 0.0
     pin_p50_ms: float = 0.0
     pin_p99_ms: float = 0.0
@@ -113,7 +122,8 @@ class Figures:
             [
                 f"coordination: {size.calls} calls of {size.call_seconds:g} s on {size.dispatchers} dispatchers"
                 f" x {size.workers} workers, real Redis",
-                f"  Redis                    {self.redis_share:.1%} of a core",
+                f"  Redis                    {self.redis_share:.1%} of a core,"
+                f" and {self.words_share:.1%} for what is said",
                 f"  a pin                    {self.pin_redis_us:.0f} us of Redis;"
                 f" own time p50 {self.pin_p50_ms:.2f} ms, p99 {self.pin_p99_ms:.2f} ms",
                 f"  {size.together} callers at once      {self.burst.returned} who returned and"
@@ -273,6 +283,7 @@ async def measure(size: Size = Size()) -> Figures:
             for _ in range(size.seconds):
                 await cluster.second()
             figures.redis_share = (await cluster.redis_seconds() - before) / size.seconds
+            figures.words_share = await _words(cluster)
             await _pins(cluster, figures)
             await _list(cluster)
             figures.burst = await _together(cluster)
@@ -280,6 +291,27 @@ async def measure(size: Size = Size()) -> Figures:
         gc.unfreeze()
         await cluster.aclose()
     return figures
+
+
+async def _words(cluster: Cluster) -> float:
+    """Write what is said in a second; return the CPU time that Redis takes for it."""
+    memories: list[dict[str, CallMemory]] = []
+    for holder in cluster.holders:
+        spoken = list(holder.calls)[::ITEM_SECONDS]
+        memories.append({uuid: CallMemory() for uuid in spoken})
+    text = "x" * ITEM_CHARS
+    for item in range(2):
+        # The first items have written the memories; only the second ones are measured.
+        before = await cluster.redis_seconds()
+        for holder, some in zip(cluster.holders, memories, strict=True):
+            for memory in some.values():
+                memory.remember(wire.ItemUpdate(f"item_{item}", item={"role": "user", "text": text}), ITEM_CHARS)
+            await asyncio.create_task(holder.placement.remember(some), name="remember")
+            drafts = list(some)
+            for start in range(0, len(drafts), DRAFTS_AT_ONCE):
+                kept = dict.fromkeys(drafts[start : start + DRAFTS_AT_ONCE], "x" * DRAFT_CHARS)
+                await holder.registry.keep_drafts(kept, seconds=600)
+    return await cluster.redis_seconds() - before
 
 
 async def _pins(cluster: Cluster, figures: Figures) -> None:
