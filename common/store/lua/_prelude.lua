@@ -43,8 +43,8 @@
 -- avr-sts:2:drafts           ZSET  call uuid -> when its draft was written
 -- avr-sts:2:orphans          ZSET  call uuid -> when its record was removed: calls with a draft, and without a holder
 --
--- Every beat of a process lets the indexes live another minute, so that an abandoned Redis empties itself. A lease is
--- shorter: a process whose lease has ended writes all its calls again, and with them the indexes.
+-- Every beat of a process lets the indexes live another minute, so that an abandoned Redis empties itself. What a
+-- process holds lives a minute longer than its lease, so that others find it when the lease has ended.
 -- Unknown fields are left unchanged, and missing fields have defaults, because a release shares these keys with the
 -- release before it, unless their prefixes differ. One dispatcher at a time writes the memory of a call; the next one writes it again in full.
 
@@ -119,8 +119,8 @@ end
 -- Makes the changed loads known to pins and to dispatchers.
 local function settle()
   for id in pairs(changed) do
-    redis.call('ZADD', LOADS, written(now_us), id)
     local worker = redis.call('HMGET', worker_key(id), 'state', 'capacity', 'release_order')
+    if worker[1] then redis.call('ZADD', LOADS, written(now_us), id) end
     if worker[1] == 'ready' then
       local load = rank(redis.call('SCARD', slots_key(id)), tonumber(worker[2]) or 0)
       redis.call('ZADD', ready_key(worker[3] or 0), 'XX', load, id)
@@ -158,7 +158,7 @@ end
 local function hold_call(uuid, held, worker, dispatcher, lease_ms, started_at_ms)
   if held and held.dispatcher ~= '' and held.dispatcher ~= dispatcher then
     redis.call('HSET', checks_key(held.dispatcher), uuid, held.epoch)
-    redis.call('PEXPIRE', checks_key(held.dispatcher), INDEX_MS)
+    redis.call('PEXPIRE', checks_key(held.dispatcher), redis.call('PTTL', dispatcher_key(held.dispatcher)) + INDEX_MS)
   end
   if held and (held.dispatcher ~= dispatcher or (dispatcher == '' and held.worker ~= worker)) then
     redis.call('HDEL', held_key(held.dispatcher, held.worker), uuid)
@@ -166,7 +166,7 @@ local function hold_call(uuid, held, worker, dispatcher, lease_ms, started_at_ms
   if held and held.worker ~= worker then free_slot(held.worker, uuid) end
   add_slot(worker, uuid)
   redis.call('HSET', held_key(dispatcher, worker), uuid, worker)
-  redis.call('PEXPIRE', held_key(dispatcher, worker), INDEX_MS)
+  redis.call('PEXPIRE', held_key(dispatcher, worker), lease_ms + INDEX_MS)
   redis.call('ZADD', CALLS, started_at_ms, uuid)
   redis.call('PEXPIRE', call_key(uuid), lease_ms + RECORD_MS)
   redis.call('PEXPIRE', said_key(uuid), lease_ms + RECORD_MS)

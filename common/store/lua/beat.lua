@@ -8,7 +8,8 @@ local dispatcher, lease_ms, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5]
 local has_beaten = redis.call('GET', dispatcher_key(dispatcher)) == 'beat'
 redis.call('SET', dispatcher_key(dispatcher), 'beat', 'PX', lease_ms)
 redis.call('ZADD', DISPATCHERS, written(now_ms + lease_ms), dispatcher)
-redis.call('PEXPIRE', held_key(dispatcher), INDEX_MS)
+redis.call('PEXPIRE', held_key(dispatcher), lease_ms + INDEX_MS)
+redis.call('PEXPIRE', checks_key(dispatcher), lease_ms + INDEX_MS)
 for i = 6, #ARGV, 2 do
   -- The call may have been taken from this dispatcher again since.
   if redis.call('HGET', checks_key(dispatcher), ARGV[i]) == ARGV[i + 1] then

@@ -851,6 +851,17 @@ class TestLeases:
         assert await loads(registry) == {"w1": 0}
         assert await is_swept(registry, redis)
 
+    async def test_what_a_long_lease_holds_outlives_it(self, registry: Registry, redis: Redis) -> None:
+        # With a long CALL_RECONNECT_SECONDS.
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1", lease_seconds=600)
+        await pinned(registry, "c1", dispatcher="d2", epoch=2, lease_seconds=600)
+        await pinned(registry, "c2", lease_seconds=600)
+        await beat(registry, lease_seconds=600)
+        await registry.renew("d1", [lease("c2", "w1")], lease_seconds=600)
+        for key in ("dispatcher:d1:calls", "dispatcher:d2:calls", "dispatcher:d1:checks", "call:c2"):
+            assert await redis.ttl(f"{KEY_PREFIX}{key}") > 600, key
+
     async def test_an_ended_record_is_no_call(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"))
         await pinned(registry, "c1", dispatcher="d1", epoch=7)
@@ -947,6 +958,15 @@ class TestTheTable:
         await beat(registry)
         assert (await registry.table(version)).gone == ()
         assert await redis.zcard(f"{KEY_PREFIX}table") == 1
+
+
+async def test_nothing_is_left_of_a_worker_whose_calls_end_later(registry: Registry, redis: Redis) -> None:
+    await publish(registry, worker("w1"), worker("w2"))
+    await pinned(registry, "c1", excluded=["w2"])
+    await registry.remove_worker("w1")
+    await registry.unpin("c1", epoch=1)
+    assert await redis.zrange(f"{KEY_PREFIX}loads", 0, -1) == []
+    assert await redis.keys("*w1*") == []
 
 
 class TestALostWrite:

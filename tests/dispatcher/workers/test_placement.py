@@ -20,8 +20,10 @@ from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import Registry
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
+from dispatcher.workers import placement
 from dispatcher.workers.placement import LOADS_SECONDS, REWRITE_SECONDS, SAID_CALLS, SAID_CHARS, Placement
 from dispatcher.workers.worker_table import REFRESH_SECONDS
+from tests.helpers import eventually
 from tests.redis_process import RealRedis, RedisProcess
 
 LONG_SECONDS = 60
@@ -88,8 +90,8 @@ def rig(registry: Registry) -> Rig:
     return Rig(registry)
 
 
-def lease(uuid: str = "call", **changes: Any) -> CallLease:
-    return replace(CallLease(uuid, "w-1", 1, "live", None, 1, METADATA), **changes)
+def lease(uuid: str = "call", worker_id: str = "w-1", **changes: Any) -> CallLease:
+    return replace(CallLease(uuid, worker_id, 1, "live", None, 1, METADATA), **changes)
 
 
 class TestThroughRedis:
@@ -636,6 +638,58 @@ async def test_a_call_is_placed_by_the_table_while_redis_is_busy(
     assert (placed.worker_id, placed.started_at_ms) == ("w-1", None)
     assert not rig.placement.redis_is_away
     assert False not in rig.redis_up
+
+
+class TestAStalledDispatcher:
+    """The lease of a dispatcher ends while it stalls, or while Redis does."""
+
+    @pytest.fixture
+    async def rigs(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> tuple[Rig, Rig]:
+        """Return a dispatcher whose lease has ended, and one that beats; the first one holds the calls a and b."""
+        monkeypatch.setattr(placement, "CALL_LEASE_SECONDS", 0.2)
+        stalled = Rig(registry, "d-1")
+        monkeypatch.undo()
+        other = Rig(registry, "d-2")
+        await stalled.publish(worker("w-1"), worker("w-2"))
+        await stalled.placement.renew(self.held())
+        await stalled.placement.remember({"a": self.memory()})
+
+        async def has_ended() -> bool:
+            return await registry.call("a") is None
+
+        await eventually(has_ended)
+        return stalled, other
+
+    @staticmethod
+    def held() -> list[CallLease]:
+        return [lease("a", epoch=3, pins=2), lease("b")]
+
+    @staticmethod
+    def memory() -> CallMemory:
+        memory = CallMemory()
+        memory.remember(wire.ItemUpdate("item_1", item={"role": "user", "text": "Hi"}), 20)
+        return memory
+
+    async def test_its_calls_are_written_again(self, rigs: tuple[Rig, Rig]) -> None:
+        stalled, other = rigs
+        await other.placement.renew([])  # removes them
+        assert await other.registry.run(lambda redis: redis.keys("*said*")) == []
+        renewal = await stalled.placement.renew(self.held())
+        assert (set(renewal.superseded), set(renewal.missing)) == (set(), {"a", "b"})
+        calls = await other.registry.calls()
+        assert {(call.uuid, call.dispatcher, call.epoch) for call in calls} == {("a", "d-1", 3), ("b", "d-1", 1)}
+        assert {each.id: each.calls for each in await other.registry.workers()} == {"w-1": 2, "w-2": 0}
+
+    async def test_calls_that_were_not_removed_yet_are_kept(self, rigs: tuple[Rig, Rig]) -> None:
+        stalled, _ = rigs
+        assert (await stalled.placement.renew(self.held())).missing == frozenset()
+        assert (await stalled.registry.recall("a"))["order"] == '["item_1"]'
+
+    async def test_calls_that_others_took_are_superseded(self, rigs: tuple[Rig, Rig]) -> None:
+        stalled, other = rigs
+        await other.placement.renew([lease("a", "w-2", epoch=4)])
+        assert (await stalled.placement.renew(self.held())).superseded == {"a"}
+        assert {each.id: each.calls for each in await other.registry.workers()} == {"w-1": 1, "w-2": 1}
 
 
 class TestOnlyChanges:
