@@ -16,6 +16,7 @@ ServiceError
 ├── DependencyError        what this side needs is away, refuses or failed: it is tried again, or done without
 │   ├── UpstreamError          the Realtime API refused or failed; says whether trying again can help
 │   ├── RegistryUnavailable    Redis is away: calls go on, placement uses the last known table
+│   │   └── RegistryBusy           too many commands of this process wait for Redis, which is not away
 │   ├── ProxyFailed            the proxy on the way to a server cannot be reached, or refuses
 │   ├── HandshakeRefused       a server has no WebSocket for us
 │   ├── AmiError               avr-ami refused, or cannot be reached
@@ -109,6 +110,10 @@ class UpstreamError(DependencyError):
 
 class RegistryUnavailable(DependencyError):
     """Redis did not answer in time or refused."""
+
+
+class RegistryBusy(RegistryUnavailable):
+    """Too many commands of this process wait for Redis, which is not away."""
 
 
 class HandshakeRefused(DependencyError):

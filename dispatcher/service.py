@@ -9,23 +9,23 @@ import http
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 from websockets.http11 import Request
 
 from common.errors import LinkUnavailable, RegistryUnavailable
 from common.net.listener import Arrival, Listener, listen
-from common.net.tokens import bearer
 from common.net.websocket_limits import Limits
 from common.net.websocket_server import ServerWebSocket
 from common.observe.label_values import PAGE
 from common.observe.metrics import DispatcherMetrics, LastingTask
-from common.observe.refusals import Refusal
 from common.observe.tracing import NO_TRACER, Tracer
 from common.runtime.lasting_task import repeat
 from common.settings.tenants import NO_TENANTS, Tenants
+from common.store.leases import CallLease, Renewal
 from common.store.registry import Registry
+from dispatcher import admission
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
 from dispatcher.asterisk.ami import Ami
 from dispatcher.asterisk.transfers import Transfers
@@ -52,7 +52,7 @@ FIRST_LINK_INTERVAL_SECONDS = 0.1
 # Time after which a dispatcher accepts callers without a known worker, if it starts while Redis is away. By then a
 # call that waits for a worker is better than a refused connection.
 FIRST_WORKER_SECONDS = 5.0
-# Calls that get another worker together are published together.
+# Calls that change together are published together.
 PUBLISH_SECONDS = 0.05
 # `stop` has to be done within the time that a process has to stop (common/runtime/process.py).
 CLOSE_SECONDS = 0.8
@@ -155,6 +155,8 @@ class Dispatcher:
         self._settling: set[asyncio.Task[None]] = set()
         # Calls that no worker had at the last renewal.
         self._without_worker: set[str] = set()
+        # Calls whose records have changed.
+        self._changed: set[CallRunner] = set()
         self._renew_now = asyncio.Event()
         self._renewed_seconds = float("-inf")
         self._idle = asyncio.Event()
@@ -272,6 +274,7 @@ class Dispatcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.placement.leave()
         if self.recordings is not None:
             await self.recordings.close(RECORDINGS_SECONDS)
         await self.ami.close()
@@ -321,8 +324,6 @@ class Dispatcher:
             raise CommandError(502, str(error)) from error
         return worker_link.commands
 
-    # The table of calls
-
     def begun(self, runner: CallRunner) -> CallRunner | None:
         """Put a call into the table; return the runner that has it already, if there is one."""
         if runner.caller_connection is not None:
@@ -330,13 +331,15 @@ class Dispatcher:
         older = self._by_uuid.setdefault(runner.uuid, runner)
         return None if older is runner else older
 
-    def publish(self) -> None:
-        """Publish soon all changes of this turn of the event loop."""
+    def publish(self, runner: CallRunner) -> None:
+        """Publish a call soon, because its record has changed."""
+        self._changed.add(runner)
         self._renew_now.set()
 
     def ended(self, runner: CallRunner) -> None:
         """Take a call out of the table."""
         self._runners.discard(runner)
+        self._changed.discard(runner)
         if self._by_uuid.get(runner.uuid) is runner:
             del self._by_uuid[runner.uuid]
         if not self._runners:
@@ -360,18 +363,11 @@ class Dispatcher:
         self, arrival: Arrival, target: str, authorization: str | None, origins: Sequence[str]
     ) -> CallRunner | tuple[http.HTTPStatus, str]:
         """Return the runner for a request with this target; or a status and a text to refuse it with."""
-        # Browsers send the origin of the page, and no page can leave it out. AVR Core sends none.
-        if not all(origin.lower() in self._security.allowed_origins for origin in origins):
-            arrival.refuse(Refusal.ORIGIN, "of a web page: ALLOWED_ORIGINS lists origins that may place calls")
-            return http.HTTPStatus.FORBIDDEN, "a web page may place calls if ALLOWED_ORIGINS lists its origin\n"
-        token = self._security.sts_token
-        if token is not None and not (
-            token.accepts(bearer(authorization)) or token.accepts(protocol.token(target))
-        ):
-            arrival.refuse(Refusal.TOKEN)
-            return http.HTTPStatus.UNAUTHORIZED, "bring STS_TOKEN: ?token= in STS_URL, or Authorization: Bearer\n"
-        if self.draining:
-            return http.HTTPStatus.SERVICE_UNAVAILABLE, "this dispatcher is draining\n"
+        refused = admission.refusal(
+            self._security, arrival, target, authorization, origins, draining=self.draining
+        )
+        if refused is not None:
+            return refused
         # The token is checked, so metadata may be read from here.
         runner = CallRunner(
             self,
@@ -395,8 +391,6 @@ class Dispatcher:
         self._runners.add(runner)
         self._idle.clear()
         return runner
-
-    # Lasting tasks
 
     def _steps(self) -> list[tuple[LastingTask, Callable[[], Awaitable[None]]]]:
         steps: list[tuple[LastingTask, Callable[[], Awaitable[None]]]]
@@ -425,11 +419,13 @@ class Dispatcher:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._renew_now.wait(), interval)
             await asyncio.sleep(PUBLISH_SECONDS)
-        if self._renew_now.is_set() or time.monotonic() - self._renewed_seconds >= RENEW_INTERVAL_SECONDS:
-            self._renew_now.clear()
+        self._renew_now.clear()
+        if time.monotonic() - self._renewed_seconds >= RENEW_INTERVAL_SECONDS:
             self._renewed_seconds = time.monotonic()
             await self._renew_once()
-        else:
+        elif self._changed:
+            await self._publish_changed()
+        elif not self.links.is_ready:
             await self.placement.look_for_workers()
             self._keep_links()
 
@@ -443,7 +439,7 @@ class Dispatcher:
             return True
         if record is not None:
             runner.call.assignments.outrank(record.epoch)
-        self.publish()
+        self.publish(runner)
         return True
 
     async def _hang_up_asked(self) -> None:
@@ -462,24 +458,42 @@ class Dispatcher:
                 runner.hang_up()
 
     async def _renew_once(self) -> None:
-        leases = {runner: lease for runner in self._runners if (lease := runner.lease()) is not None}
-        holders = {runner.uuid: runner for runner in leases}
-        renewal = await self.placement.renew([leases[runner] for runner in holders.values()])
+        """Beat: publish what has changed, and learn what others have changed."""
+        self._changed.clear()
+        holders, leases = self._published(self._runners)
+        await self._heed(holders, await self.placement.renew(leases))
+        await self._hang_up_asked()
+        self._keep_links()
+        if not self.placement.redis_is_away:
+            await self._previous_release.look()
+        await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
+        await self.keep_drafts()
+
+    async def _publish_changed(self) -> None:
+        """Publish calls whose records have changed, between two beats."""
+        changed, self._changed = self._changed, set()
+        holders, leases = self._published(changed)
+        if not self.placement.redis_is_away:
+            await self._heed(holders, await self.placement.publish(leases))
+            await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
+
+    @staticmethod
+    def _published(runners: Iterable[CallRunner]) -> tuple[dict[str, CallRunner], list[CallLease]]:
+        """Return those of some calls that Redis is to know, and their records."""
+        held = {lease.uuid: (runner, lease) for runner in runners if (lease := runner.lease()) is not None}
+        return {uuid: runner for uuid, (runner, _) in held.items()}, [lease for _, lease in held.values()]
+
+    async def _heed(self, holders: Mapping[str, CallRunner], renewal: Renewal) -> None:
+        """Detach from calls that others have, and write what Redis lacks again."""
         for uuid, runner in holders.items():
             # Use the runner of the renewal, because a newer connection may have replaced it in the table.
             if uuid in renewal.superseded and not await self._outranks(runner):
                 runner.superseded()
             elif not self.placement.redis_is_away:
                 runner.is_published = True
-        await self._hang_up_asked()
         for uuid in renewal.missing:
             holders[uuid].call.memory.copy_lost()
             holders[uuid].record.facts.is_changed = True
-        self._keep_links()
-        if not self.placement.redis_is_away:
-            await self._previous_release.look()
-        await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
-        await self.keep_drafts()
 
     async def _look_for_lost_calls(self) -> None:
         await asyncio.sleep(random.uniform(0.8, 1.2) * LOST_CALLS_INTERVAL_SECONDS)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from websockets.http11 import Request
 
-from common.errors import RegistryUnavailable
+from common.errors import RegistryBusy, RegistryUnavailable
 from common.link import wire
 from common.link.link_end import LINK_LIMITS, LinkEnd
 from common.link.wire import Hello, Refusal
@@ -398,6 +398,8 @@ class Worker:
         """Return whether a command to Redis worked; a failed one is retried with the next heartbeat."""
         try:
             await command()
+        except RegistryBusy:
+            return False
         except RegistryUnavailable as error:
             if self._redis_up:
                 log.error("redis is away", reason=str(error), effect="no new calls find this worker")

@@ -1,12 +1,13 @@
-"""The leases in Redis: workers and calls as their processes publish them."""
+"""Workers and calls in Redis, as their processes publish them and as others read them."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 
 class WorkerState(StrEnum):
@@ -89,20 +90,77 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The answer to a dispatcher's renewal of its leases.
+    """The answer to a process that wrote the records of its calls.
 
     Attributes:
         superseded: uuids that another dispatcher holds: detach from them at once.
-        workers: the live workers.
         missing: uuids that Redis did not know, or whose last write it lost (`said_versions`). The memory of
             these calls must be written again in full.
     """
 
     superseded: frozenset[str]
-    workers: tuple[WorkerStatus, ...]
     missing: frozenset[str] = frozenset()
 
 
+class TableVersion(NamedTuple):
+    """Versions of the worker table that a process knows: of workers' records, and of their numbers of calls."""
+
+    records: str = "0"
+    loads: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """Changes of the worker table since a version; a part of them if there are many.
+
+    Attributes:
+        version: of the table with these changes.
+        workers: the changed workers.
+        gone: ids of workers that have left, or whose records cannot be read.
+        loads: numbers of calls that have changed, by worker.
+        has_more: more workers have changed since.
+    """
+
+    version: TableVersion
+    workers: tuple[WorkerStatus, ...]
+    gone: tuple[str, ...]
+    loads: Mapping[str, int]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The answer to a dispatcher's beat.
+
+    Attributes:
+        is_known: the dispatcher has beaten under this lease before. Otherwise Redis may have lost its calls.
+        run: id of the run of the server; another id: a restart or a failover. Empty: unknown.
+        checks: calls whose records another process has written, with their epochs before.
+        changes: of the worker table.
+    """
+
+    is_known: bool
+    run: str
+    checks: Mapping[str, str]
+    changes: TableChanges
+
+
+@dataclass(frozen=True, slots=True)
+class CallsPage:
+    """Some calls in the order of their start.
+
+    Attributes:
+        calls: the calls.
+        end: where the page ends, as start in milliseconds and uuid; None: this is the last page.
+        total: number of all calls; those of a process that has just died are among them for some seconds.
+    """
+
+    calls: list[CallRecord]
+    end: tuple[int, str] | None
+    total: int
+
+
+@functools.lru_cache(maxsize=64)
 def release_order(release: str) -> int:
     """Return a number that grows with the release: its first three dotted numbers, of at most 4 digits.
 

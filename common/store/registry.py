@@ -1,7 +1,7 @@
-"""The shared state in Redis: leases of workers and calls, pins of calls, and the memory of calls.
+"""The shared state in Redis: leases of processes, pins of calls, and the memory of calls.
 
 The key schema stands on top of `lua/_prelude.lua`. Each atomic operation is a script in `lua/`, by the clock of
-Redis. An entry that is not renewed ends with its lease, so a process that dies leaves nothing behind.
+Redis. A record of a call counts as long as the lease of its holder, and is removed soon after (docs/adr/0014).
 Needs Redis 6.2 or newer; Redis Cluster is not supported.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-import structlog
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
@@ -23,19 +23,20 @@ from common.observe.redaction import without_known
 from common.store.bounded_redis import BoundedRedis
 from common.store.keys import KEY_PREFIX, PREVIOUS_KEY_PREFIX
 from common.store.leases import (
+    Beat,
     CallLease,
     CallRecord,
+    CallsPage,
     Renewal,
+    TableChanges,
+    TableVersion,
     WorkerRecord,
-    WorkerState,
     WorkerStatus,
     release_order,
 )
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
-
-# State of a call from its pin until its dispatcher publishes another state.
-CONNECTING = "connecting"
+from common.store.record_reader import CALL_FIELDS, CONNECTING, RecordReader
 
 # Begins the name of a claim to write the record of a call.
 RECORD_CLAIM = "record:"
@@ -45,24 +46,20 @@ NOBODY = ""
 
 # Workers accept calls that lost their session above the capacity, up to this multiple of it; new calls not.
 OVER_CAPACITY = 1.5
-# Calls per command. One command delays Redis by 1 ms (others' pins) and this event loop by 4 ms.
-_BATCH = 100
-_CALL_FIELDS = ("worker", "dispatcher", "epoch", "state", "started_at_ms", "pins", "metadata", "tenant")
+# Calls per command. One command delays Redis by 1 ms (others' pins) and this event loop by 2 ms.
+_BATCH = 50
+# Workers per command, for the same reason.
+_ROWS = 50
+# Calls of a page that are read at once.
+_PAGE = 100
+# Calls without a holder that are read at once.
+_ORPHANS = 500
 # Fields that tell whether the memory is complete.
 _SAID_CHECKS = frozenset({"version", "fields"})
 # Longer than a dispatcher takes to look, and shorter than the time until a new call may have this uuid.
 _HANG_UP_SECONDS = 5
 _LUA = Path(__file__).with_name("lua")
-# Calls that one command of a scan looks at.
-_SCANNED = 500
-# Exceptions of reading a record that another program wrote.
-_NO_RECORD = (ValueError, TypeError, RecursionError)
-# Maximum number of unreadable records that are logged.
-_MAX_SKIPPED = 100
-
 T = TypeVar("T")
-
-log = structlog.get_logger()
 
 
 class Registry:
@@ -71,8 +68,9 @@ class Registry:
     Known secrets are not written (`common.observe.redaction`).
 
     Every method raises `RegistryUnavailable` if Redis refuses a command, or does not answer within
-    `timeout_seconds`, connecting included. Commands are not retried. A command that raised may have been executed
-    all the same; the next renewal or the end of a lease corrects that.
+    `timeout_seconds`, connecting included. `RegistryBusy` is raised if too many commands wait: Redis is not away.
+    Commands are not retried. A command that raised may have been executed all the same; the next renewal or the
+    end of a lease corrects that.
     """
 
     def __init__(self, connection: BoundedRedis) -> None:
@@ -80,9 +78,16 @@ class Registry:
         self._redis = connection.redis
         self._bounded = connection.run
         self._renewing = asyncio.Lock()
-        self._skipped: set[tuple[str, str]] = set()
+        self._reader = RecordReader()
+        # Records of this process's workers, with their revisions.
+        self._published: dict[str, tuple[WorkerRecord, str]] = {}
         self._publish_worker = self._script("publish_worker")
-        self._workers = self._script("workers")
+        self._leave = self._script("leave")
+        self._beat = self._script("beat")
+        self._table = self._script("table")
+        self._call = self._script("call")
+        self._calls = self._script("calls")
+        self._orphans = self._script("orphans")
         self._pin = self._script("pin")
         self._unpin = self._script("unpin")
         self._renew = self._script("renew")
@@ -117,8 +122,16 @@ class Registry:
         """Close the connections; leases end by themselves."""
         await self._connection.aclose()
 
+    def has_answered(self, seconds: float) -> bool:
+        """Return whether Redis has answered a command within the last seconds."""
+        return self._connection.has_answered(seconds)
+
     async def publish_worker(self, worker: WorkerRecord, *, lease_seconds: float) -> None:
-        """Publish a worker, or its new state, for `lease_seconds`."""
+        """Publish a worker, or its new state, for `lease_seconds`. An unchanged record is written once."""
+        lease_ms = _ms(lease_seconds)
+        known, revision = self._published.get(worker.id, (None, ""))
+        if known == worker and await self._bounded(self._publish_worker, args=[worker.id, lease_ms, revision]):
+            return
         record: dict[str, str | int] = {
             "address": worker.address,
             "host": worker.host,
@@ -131,18 +144,59 @@ class Registry:
             "problem": worker.problem,
         }
         fields = [part for field in record.items() for part in field]
-        await self._bounded(self._publish_worker, args=[worker.id, _ms(lease_seconds), *fields])
+        revision = secrets.token_hex(4)
+        await self._bounded(self._publish_worker, args=[worker.id, lease_ms, revision, *fields])
+        self._published[worker.id] = (worker, revision)
 
     async def remove_worker(self, worker_id: str) -> None:
         """Delete a worker that ends. Calls that it still holds stay with their dispatchers."""
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.zrem(f"{KEY_PREFIX}workers", worker_id)
-            pipeline.delete(f"{KEY_PREFIX}worker:{worker_id}")
-            await self._bounded(pipeline.execute)
+        self._published.pop(worker_id, None)
+        await self._bounded(self._leave, args=["worker", worker_id])
+
+    async def remove_dispatcher(self, dispatcher_id: str) -> None:
+        """End the lease of a dispatcher that ends and holds no call any more."""
+        await self._bounded(self._leave, args=["dispatcher", dispatcher_id])
 
     async def workers(self) -> list[WorkerStatus]:
         """Return the live workers, sorted by id."""
-        return self._read_table(await self._bounded(self._workers))
+        workers: dict[str, WorkerStatus] = {}
+        version = TableVersion(loads="+inf")
+        while True:
+            changes = await self.table(version)
+            workers |= {worker.id: worker for worker in changes.workers}
+            for worker_id in changes.gone:
+                workers.pop(worker_id, None)
+            if not changes.has_more:
+                return sorted(workers.values(), key=lambda worker: worker.id)
+            version = changes.version
+
+    async def table(self, version: TableVersion) -> TableChanges:
+        """Return changes of the worker table since a version; the first ones, if there are many."""
+        return self._reader.changes(*await self._bounded(self._table, args=[*version, _ROWS]))
+
+    async def beat(
+        self,
+        dispatcher: str,
+        *,
+        lease_seconds: float,
+        version: TableVersion,
+        not_held: Mapping[str, str] = MappingProxyType({}),
+    ) -> Beat:
+        """Extend the lease of a dispatcher and of its calls, and learn what has changed.
+
+        Args:
+            dispatcher: its id.
+            lease_seconds: from now.
+            version: of the worker table that it knows.
+            not_held: calls of an earlier answer's `checks` that the dispatcher does not hold.
+        """
+        acknowledged = [part for check in not_held.items() for part in check]
+        reply = await self._bounded(
+            self._beat, args=[dispatcher, _ms(lease_seconds), *version, _ROWS, *acknowledged]
+        )
+        known, run, checks, records, loads = reply
+        pairs = dict(zip(checks[::2], checks[1::2], strict=True))
+        return Beat(bool(known), run, pairs, self._reader.changes(records, loads))
 
     async def previous_workers(self) -> int:
         """Return the number of live workers of the release whose keys have another prefix."""
@@ -179,9 +233,9 @@ class Registry:
             known_epoch: epoch at which Redis knew the call as this dispatcher's. The call is superseded if another
                 dispatcher has a higher one. None: the connection is new, and therefore the newest.
         """
-        reply = await self._bounded(
+        reply = await self._connection.evaluate(
             self._pin,
-            args=[
+            [
                 uuid,
                 dispatcher,
                 epoch,
@@ -214,7 +268,7 @@ class Registry:
         # A renewal under way may carry this call, and would publish it again.
         async with self._renewing:
             pass
-        return bool(await self._bounded(self._unpin, args=[uuid, epoch]))
+        return bool(await self._connection.evaluate(self._unpin, [uuid, epoch]))
 
     async def renew(
         self,
@@ -224,7 +278,7 @@ class Registry:
         lease_seconds: float,
         said_versions: Mapping[str, int] = MappingProxyType({}),
     ) -> Renewal:
-        """Publish a dispatcher's calls again for `lease_seconds`, whether Redis still knows them or not.
+        """Write the records of a dispatcher's calls, whether Redis still knows them or not.
 
         A worker does the same for calls that wait for another dispatcher (`NOBODY`); a dispatcher of the call
         takes precedence. Calls that have been given to another worker are superseded.
@@ -232,24 +286,22 @@ class Registry:
         `said_versions` has the last written `MemoryUpdate.version` by uuid. Calls without an entry are not
         compared.
 
-        Up to 100 calls take one round trip. A call is left unchanged if Redis has a higher epoch for it, or the
+        Up to 50 calls take one round trip. A call is left unchanged if Redis has a higher epoch for it, or the
         same epoch with another dispatcher.
         """
-        batches = [calls[start : start + _BATCH] for start in range(0, len(calls), _BATCH)] or [()]
         superseded: set[str] = set()
         missing: set[str] = set()
         async with self._renewing:
-            for batch in batches:
-                # The worker table is requested once, with the last batch.
-                args: list[str | int] = [dispatcher, _ms(lease_seconds), int(batch is batches[-1])]
-                for call in batch:
+            for start in range(0, len(calls), _BATCH):
+                args: list[str | int] = [dispatcher, _ms(lease_seconds)]
+                for call in calls[start : start + _BATCH]:
                     started_at_ms = "" if call.started_at_ms is None else call.started_at_ms
                     args += (call.uuid, call.worker, call.epoch, call.state, started_at_ms, call.pins)
                     args += (_metadata(call.uuid, call.metadata), said_versions.get(call.uuid, ""), call.tenant)
-                uuids, table, unknown = await self._bounded(self._renew, args=args)
+                uuids, unknown = await self._bounded(self._renew, args=args)
                 superseded.update(uuids)
                 missing.update(unknown)
-        return Renewal(frozenset(superseded), tuple(self._read_table(table)), frozenset(missing))
+        return Renewal(frozenset(superseded), frozenset(missing))
 
     async def remember(self, said: Mapping[str, MemoryUpdate]) -> set[str]:
         """Write the memory of calls, from which another worker can restore them.
@@ -309,29 +361,19 @@ class Registry:
             for uuid in uuids:
                 pipeline.delete(f"{KEY_PREFIX}draft:{uuid}", f"{KEY_PREFIX}claim:{RECORD_CLAIM}{uuid}")
             pipeline.zrem(f"{KEY_PREFIX}drafts", *uuids)
+            pipeline.zrem(f"{KEY_PREFIX}orphans", *uuids)
             await self._bounded(pipeline.execute)
 
     async def calls_without_holder(self) -> dict[str, float]:
-        """Return calls that have a draft of their record, and no holder; with the time of the draft in seconds.
-
-        One command looks at no more than some hundred calls, so that Redis is free for others in between.
-        """
-        found: dict[str, float] = {}
-        # A lease that ends during the scan counts in the next one.
-        seconds, microseconds = await self._bounded(self._redis.time)
-        now_ms = seconds * 1000 + microseconds // 1000
-        cursor = 0
+        """Return calls that have a draft of their record, and no holder; with the time of the draft in seconds."""
+        found: list[str] = []
         while True:
-            cursor, drafts = await self._bounded(self._redis.zscan, f"{KEY_PREFIX}drafts", cursor, count=_SCANNED)
-            if drafts:
-                ends = await self._bounded(self._redis.zmscore, f"{KEY_PREFIX}calls", [uuid for uuid, _ in drafts])
-                found |= {
-                    uuid: written_ms / 1000
-                    for (uuid, written_ms), end_ms in zip(drafts, ends, strict=True)
-                    if end_ms is None or end_ms <= now_ms
-                }
-            if not cursor:
-                return found
+            # Two values for each call.
+            page = await self._bounded(self._orphans, args=[len(found) // 2, _ORPHANS])
+            found += page
+            if len(page) < 2 * _ORPHANS:
+                break
+        return {uuid: float(written_ms) / 1000 for uuid, written_ms in zip(found[::2], found[1::2], strict=True)}
 
     async def ask_to_hang_up(self, uuid: str) -> None:
         """Ask the dispatcher that holds a call to hang it up; each renewal looks for such requests."""
@@ -343,46 +385,34 @@ class Registry:
         return {uuid for uuid, reply in zip(uuids, replies, strict=True) if reply is not None}
 
     async def calls(self, limit: int = 10_000) -> list[CallRecord]:
-        """Return live calls, the oldest first; of more than `limit` calls, the last renewed ones."""
-        uuids = await self._bounded(self._redis.zrevrange, f"{KEY_PREFIX}calls", 0, limit - 1)
-        records: list[CallRecord] = []
-        for start in range(0, len(uuids), _BATCH):
-            batch = uuids[start : start + _BATCH]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for uuid in batch:
-                    pipeline.hmget(f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
-                replies = await self._bounded(pipeline.execute)
-            found = (self._read_call(uuid, values) for uuid, values in zip(batch, replies, strict=True))
-            records += (record for record in found if record is not None)
-        return sorted(records, key=lambda record: (record.started_at_ms, record.uuid))
+        """Return live calls, the oldest first, and no more than `limit`."""
+        calls: list[CallRecord] = []
+        end: tuple[int, str] | None = None
+        while True:
+            page = await self.calls_page(end, limit - len(calls))
+            calls += page.calls
+            end = page.end
+            if end is None or len(calls) >= limit:
+                return calls
+
+    async def calls_page(
+        self, after: tuple[int, str] | None, limit: int = _PAGE, *, newest_first: bool = False
+    ) -> CallsPage:
+        """Return up to 100 live calls behind a place. A page may be empty, and not the last.
+
+        Args:
+            after: the end of the page before; None: the first page.
+            limit: maximum number of calls.
+            newest_first: the newest first; otherwise the oldest.
+        """
+        args = [*(after or ("", "")), min(limit, _PAGE), int(newest_first), *CALL_FIELDS]
+        rows, started_at_ms, uuid, total = await self._bounded(self._calls, args=args)
+        calls = [record for row in rows if (record := self._reader.call(*row)) is not None]
+        return CallsPage(calls, (int(float(started_at_ms)), uuid) if started_at_ms else None, int(total))
 
     async def call(self, uuid: str) -> CallRecord | None:
         """Return one call; None if it is not pinned."""
-        return self._read_call(
-            uuid, await self._bounded(self._redis.hmget, f"{KEY_PREFIX}call:{uuid}", _CALL_FIELDS)
-        )
-
-    def _read_table(self, rows: list[Any]) -> list[WorkerStatus]:
-        workers = []
-        for row in rows:
-            try:
-                workers.append(_worker_status(*row))
-            except _NO_RECORD as error:
-                self._skip("worker", str(row[0]), error)
-        return sorted(workers, key=lambda worker: worker.id)
-
-    def _read_call(self, uuid: str, values: Sequence[str | None]) -> CallRecord | None:
-        try:
-            return _call_record(uuid, values)
-        except _NO_RECORD as error:
-            self._skip("call", uuid, error)
-            return None
-
-    def _skip(self, kind: str, key: str, error: Exception) -> None:
-        """Skip an unreadable record, and log it once, up to a bound of such lines."""
-        if (kind, key) not in self._skipped and len(self._skipped) < _MAX_SKIPPED:
-            self._skipped.add((kind, key))
-            log.error("unreadable redis record skipped", kind=kind, id=key, reason=type(error).__name__)
+        return self._reader.call(uuid, await self._bounded(self._call, args=[uuid, *CALL_FIELDS]))
 
     def _script(self, name: str) -> AsyncScript:
         return self._connection.script(_LUA, name, KEY_PREFIX)
@@ -394,39 +424,3 @@ def _metadata(uuid: str, metadata: Mapping[str, str]) -> str:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def _worker_status(worker_id: str, calls: int, flat: list[str]) -> WorkerStatus:
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    return WorkerStatus(
-        id=worker_id,
-        address=fields.get("address", ""),
-        host=fields.get("host", ""),
-        pid=int(fields.get("pid", 0)),
-        release=fields.get("release", ""),
-        capacity=int(fields.get("capacity", 0)),
-        state=WorkerState(fields.get("state", "draining")),
-        boot_id=fields.get("boot_id", ""),
-        problem=fields.get("problem", ""),
-        calls=calls,
-    )
-
-
-def _call_record(uuid: str, values: Sequence[str | None]) -> CallRecord | None:
-    fields = {name: value for name, value in zip(_CALL_FIELDS, values, strict=True) if value is not None}
-    if not fields:
-        return None
-    metadata = json.loads(fields.get("metadata", "{}"))
-    if not isinstance(metadata, dict):
-        raise TypeError("metadata must be a JSON object")
-    return CallRecord(
-        uuid=uuid,
-        worker=fields.get("worker", ""),
-        dispatcher=fields.get("dispatcher", ""),
-        epoch=int(fields.get("epoch", 0)),
-        state=fields.get("state", CONNECTING),
-        started_at_ms=int(fields.get("started_at_ms", 0)),
-        pins=int(fields.get("pins", 1)),
-        metadata=metadata,
-        tenant=fields.get("tenant", ""),
-    )

@@ -25,11 +25,11 @@ from common.net.tokens import Token
 from common.observe import admin
 from common.observe.redaction import NO_CALL
 from common.settings.tenants import Tenants
-from common.store.leases import CallRecord, WorkerStatus
+from common.store.leases import CallRecord, CallsPage, WorkerStatus
 from common.store.registry import Registry
 from dispatcher.api import page, paging
 from dispatcher.api.access import Access
-from dispatcher.api.answers import json_answer
+from dispatcher.api.answers import Row, json_answer, paged_answer
 from dispatcher.api.audit import ConversationAudit
 from dispatcher.api.call_figures import figures_of_call
 from dispatcher.api.commands import CallCommands, CommandError
@@ -45,14 +45,16 @@ from dispatcher.recording.recordings import Recordings
 from dispatcher.records.record_taker import RecordTaker
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# Maximum time for a request's body, which has at most 64 KiB.
 LIVE_HEADER: Final = "Calls-Live"
 """Header of lists of live calls: how many there are."""
 
 FOUND_HEADER: Final = "Calls-Found"
 """Header of lists of live calls: how many of them the parameters select, on all pages."""
 
+# Maximum time for a request's body, which has at most 64 KiB.
 BODY_SECONDS = 10.0
+
+_Selects = Callable[[CallRecord], bool]
 
 
 class Calls(Interface):
@@ -164,29 +166,57 @@ class CallsApi:
             return await self._records.ended(request)
         if "dead" in request.query:
             return await self._records.dead(request)
-        limit, after = paging.limit(request), paging.cursor(request)
-        live = await self._dispatcher.registry.calls()
-        found = self._selected(live, request.query)
-        calls = found
-        if after is not None:
-            is_newest_first = "newest" in request.query
-            calls = [call for call in found if (_place(call) < after if is_newest_first else _place(call) > after)]
-        shown = calls[:limit]
-        place = _place(shown[-1]) if len(calls) > limit else None
-        now = time.time()
-        numbers = {LIVE_HEADER: str(len(live)), FOUND_HEADER: str(len(found))}
-        return json_answer(
-            [self._row(record, now) for record in shown], headers=numbers | paging.next_page(request, place)
-        )
+        after, is_newest_first = paging.cursor(request), "newest" in request.query
+        selects = self._selects(request.query)
+        numbers: dict[str, int] = {}
+        if selects is None:
+            rows = self._rows(after, numbers, newest_first=is_newest_first)
+        else:
+            rows = self._selected(after, numbers, selects, newest_first=is_newest_first)
+        return await paged_answer(request, rows, paging.limit(request), numbers)
 
-    def _selected(self, live: Sequence[CallRecord], query: Mapping[str, str]) -> Sequence[CallRecord]:
-        """Return the calls that the parameters of a request select, in its order."""
-        if "tenant" in query:
-            live = [call for call in live if self._tenant(call) == query["tenant"]]
-        if query.get("find", "").strip():
-            finds = finder(query["find"])
-            live = [call for call in live if finds(self._texts(call))]
-        return live[::-1] if "newest" in query else live
+    async def _rows(
+        self, after: paging.Place | None, numbers: dict[str, int], *, newest_first: bool
+    ) -> AsyncIterator[list[Row]]:
+        """Yield all calls behind a place, some at once, as `GET /calls` shows them."""
+        now = time.time()
+        async for some in self._pages(after, newest_first=newest_first):
+            numbers[LIVE_HEADER] = numbers[FOUND_HEADER] = some.total
+            yield [(_place(call), self._row(call, now)) for call in some.calls]
+
+    async def _selected(
+        self, after: paging.Place | None, numbers: dict[str, int], selects: _Selects, *, newest_first: bool
+    ) -> AsyncIterator[list[Row]]:
+        """Yield the selected calls behind a place, after all calls were looked at: their number is told, too."""
+        now = time.time()
+        found = 0
+        rows: list[Row] = []
+        async for some in self._pages(None, newest_first=newest_first):
+            numbers[LIVE_HEADER] = some.total
+            for call in filter(selects, some.calls):
+                found += 1
+                place = _place(call)
+                if after is None or (place < after if newest_first else place > after):
+                    rows.append((place, self._row(call, now)))
+        numbers[FOUND_HEADER] = found
+        yield rows
+
+    async def _pages(self, after: paging.Place | None, *, newest_first: bool) -> AsyncIterator[CallsPage]:
+        while True:
+            some = await self._dispatcher.registry.calls_page(after, newest_first=newest_first)
+            yield some
+            after = some.end
+            if after is None:
+                return
+
+    def _selects(self, query: Mapping[str, str]) -> _Selects | None:
+        """Return whether a call is selected by the parameters of a request; None: all are."""
+        tenant = query.get("tenant")
+        wanted = query.get("find", "").strip()
+        if tenant is None and not wanted:
+            return None
+        finds = finder(wanted)
+        return lambda call: tenant in {None, self._tenant(call)} and finds(self._texts(call))
 
     def _texts(self, call: CallRecord) -> list[object]:
         named = [call.uuid, self._tenant(call), call.worker, call.dispatcher, call.state]

@@ -34,8 +34,8 @@ CLAIM_SECONDS: Final = 60
 DRAFT_SECONDS: Final = 86_400
 """Time for which a draft is kept that nobody reads."""
 
-MAX_WRITTEN_CHARS: Final = 256 * 1024
-"""Drafts that one command writes, in characters: Redis does nothing else meanwhile."""
+MAX_WRITTEN_CHARS: Final = 64 * 1024
+"""Drafts that one command writes, in characters: Redis does nothing else meanwhile, nor does this process."""
 
 MAX_UNDROPPED: Final = 10_000
 """Calls that ended while Redis was away, whose drafts are dropped when it is back. The drafts of others stay, and

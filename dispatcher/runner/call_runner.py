@@ -441,7 +441,7 @@ class CallRunner:
             self._pinned = pinned
             worker_id, epoch = pinned
             self._log.info("call pinned", worker=worker_id, epoch=epoch, pins=self.call.assignments.pins)
-        self._calls.publish()
+        self._calls.publish(self)
 
     def _to_caller_connection(self, action: actions.Action, closing: bool) -> None:
         if self._caller_connection is None:

@@ -65,8 +65,8 @@ class Calls(Interface[_Runner]):
     def begun(self, runner: _Runner) -> _Runner | None:
         """Add a call to the table; return the runner of an older call with this uuid, if any."""
 
-    def publish(self) -> None:
-        """Publish the calls of this dispatcher to Redis soon."""
+    def publish(self, runner: _Runner) -> None:
+        """Publish a call to Redis soon, because its record has changed."""
 
     def ended(self, runner: _Runner) -> None:
         """Remove a call that has ended from the table."""

@@ -105,9 +105,9 @@ class PageTable(Generic[_Runner]):
         """See `Calls`."""
         return self._calls.begun(runner)
 
-    def publish(self) -> None:
+    def publish(self, runner: _Runner) -> None:
         """See `Calls`."""
-        self._calls.publish()
+        self._calls.publish(runner)
 
     def ended(self, runner: _Runner) -> None:
         """See `Calls`."""

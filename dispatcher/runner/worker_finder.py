@@ -166,6 +166,9 @@ class WorkerFinder:
             )
         )
         done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
+        while not done and placement.redis_has_answered(REDIS_IS_SLOW_SECONDS):
+            # Many pins wait for their turn: no reason to ask all workers for each of them.
+            done, _ = await asyncio.wait({pinning}, timeout=REDIS_IS_SLOW_SECONDS)
         # It is slow, or was found to be away just now.
         unknown = not done or (placement.redis_is_away and not returns)
         if unknown and wanted.purpose is Purpose.BEGIN and await self._found_holder(wanted):

@@ -7,13 +7,15 @@ moves, the last table decides (`worker_table.py`). A worker still refuses calls 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import structlog
 
-from common.errors import RegistryUnavailable
+from common.errors import RegistryBusy, RegistryUnavailable
 from common.observe.problems import REDIS_AWAY, keys_refused
 from common.store.leases import CallLease, Renewal, WorkerStatus
 from common.store.memory import MemoryUpdate
@@ -29,6 +31,8 @@ log = structlog.get_logger()
 CALL_LEASE_SECONDS = 15.0
 # Maximum calls that ended while Redis was away and are removed when it is back. More of them expire.
 MAX_ENDED = 10_000
+# Of these, calls that are removed at once.
+UNPINNED = 100
 # Maximum calls and characters of one write, during which Redis does nothing else.
 SAID_CALLS = 50
 SAID_CHARS = 64 * 1024
@@ -36,8 +40,11 @@ SAID_CHARS = 64 * 1024
 LOADS_SECONDS = 0.2
 # A worker that has said that it has room is pinned, whatever Redis counts.
 ANY_LOAD = 1e9
-# Interval at which calls are published again; a newer connection elsewhere is noticed as late as this.
+# Interval of the beats; a newer connection elsewhere is noticed as late as this.
 RENEW_INTERVAL_SECONDS = 1.0
+# Time after which the unchanged record of a call is written again, which repairs losses without a notice.
+# Redis keeps records for a minute without that (RECORD_MS in _prelude.lua).
+REWRITE_SECONDS = 25.0
 
 
 class Placement:
@@ -77,6 +84,14 @@ class Placement:
         self._up: bool | None = None
         # Version of the last write of each call's memory, which Redis may lose.
         self._written: dict[str, int] = {}
+        # Records of calls as Redis has them, and when they are to be written again.
+        self._published: dict[str, tuple[CallLease, float]] = {}
+        # Calls that were taken out of Redis since the beat under way began: it must not write them again.
+        self._unpinned: set[str] = set()
+        # Calls of which Redis has said that it holds them for this dispatcher, which does not know them.
+        self._not_held: dict[str, str] = {}
+        # Run of the server at the last beat.
+        self._run = ""
         self._versions = itertools.count(1)
         self._ask_loads = ask_loads
         # Answers of workers to the question for their number of calls, and when it was asked.
@@ -84,13 +99,17 @@ class Placement:
         self._loads_seconds = 0.0
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
-        # Calls that ended, with their epochs, for each renewal that is on its way.
-        self._ended_in_renewals: list[dict[str, int]] = []
+        # Calls that ended, with their epochs, for each write of records that is on its way.
+        self._ended_in_writes: list[dict[str, int]] = []
 
     @property
     def redis_is_away(self) -> bool:
         """Whether Redis did not answer the last time."""
         return self._up is False
+
+    def redis_has_answered(self, seconds: float) -> bool:
+        """Return whether Redis has answered this dispatcher within the last seconds."""
+        return self._registry.has_answered(seconds)
 
     @property
     def workers(self) -> tuple[WorkerStatus, ...]:
@@ -156,7 +175,7 @@ class Placement:
                 if full is not None:
                     pin = await pinned(excluded | full, ANY_LOAD)
         except RegistryUnavailable as error:
-            self._note(False, str(error))
+            self._failed(error)
             return self._from_table(epoch, excluded, pins, over_capacity)
         self._note(True)
         if pin == NoCapacity(NoCapacityReason.NO_WORKERS) and self._table.linked():
@@ -214,7 +233,7 @@ class Placement:
         try:
             fields = await self._registry.recall(uuid)
         except RegistryUnavailable as error:
-            self._note(False, str(error))
+            self._failed(error)
             return None
         return CallMemory.from_stored(fields)
 
@@ -240,7 +259,7 @@ class Placement:
         try:
             unknown: Iterable[str] = await self._registry.remember(said)
         except RegistryUnavailable as error:
-            self._note(False, str(error))
+            self._failed(error)
             unknown = said
         self._written |= {uuid: each.version for uuid, each in said.items()}
         for uuid in unknown:
@@ -249,61 +268,146 @@ class Placement:
 
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis, or do so when Redis is back."""
-        for ended in self._ended_in_renewals:
+        self._published.pop(uuid, None)
+        self._unpinned.add(uuid)
+        for ended in self._ended_in_writes:
             ended[uuid] = epoch
         try:
             await self._registry.unpin(uuid, epoch=epoch)
         except RegistryUnavailable as error:
-            self._note(False, str(error))
+            self._failed(error)
             self._end_later({uuid: epoch})
 
     async def renew(self, held: list[CallLease]) -> Renewal:
-        """Publish the calls of this dispatcher, and take the table of workers."""
+        """Extend the lease of this dispatcher, publish changed calls, and take the table of workers.
+
+        Args:
+            held: all calls of this dispatcher.
+        """
         own_before = self._table.own_calls()
-        uuids = {lease.uuid for lease in held}
-        self._written = {uuid: version for uuid, version in self._written.items() if uuid in uuids}
+        self._unpinned.clear()
+        leases = {lease.uuid: lease for lease in held}
+        self._written = {uuid: version for uuid, version in self._written.items() if uuid in leases}
+        self._published = {uuid: known for uuid, known in self._published.items() if uuid in leases}
+        try:
+            checks = await self._beat(leases.keys())
+            now = self._clock()
+            changed = [
+                lease
+                for lease in held
+                if lease.uuid not in self._unpinned
+                and (
+                    (known := self._published.get(lease.uuid)) is None
+                    or known[0] != lease
+                    or known[1] <= now
+                    or lease.uuid in checks
+                )
+            ]
+            renewal = await self._write_records(changed)
+        except RegistryUnavailable as error:
+            self._failed(error)
+            return Renewal(frozenset())
+        self._note(True)
+        if self._ended:
+            await self._unpin_ended(leases.keys())
+        self._table.take(self._clock(), own_before)
+        return renewal
+
+    async def publish(self, changed: list[CallLease]) -> Renewal:
+        """Publish some calls of this dispatcher, without the others."""
+        try:
+            return await self._write_records(changed)
+        except RegistryUnavailable as error:
+            self._failed(error)
+            return Renewal(frozenset())
+
+    async def _beat(self, held: Collection[str]) -> Collection[str]:
+        """Beat, and read the changes of the table; return the calls whose records have to be looked at."""
+        beat = await self._registry.beat(
+            self._dispatcher_id,
+            lease_seconds=self._lease_seconds,
+            version=self._table.version(self._clock()),
+            not_held=self._not_held,
+        )
+        self._not_held = {uuid: epoch for uuid, epoch in beat.checks.items() if uuid not in held}
+        is_complete = False
+        if not beat.is_known or beat.run != self._run:
+            # Redis was restarted or replaced, or the lease had ended: it may lack calls and workers.
+            self._doubt()
+            self._run = beat.run
+        else:
+            self._table.read(beat.changes, self._clock())
+            is_complete = not beat.changes.has_more
+        if not is_complete:
+            await self._read_table()
+        return beat.checks
+
+    async def _read_table(self) -> None:
+        """Read all changes of the table; each step is short, because this process also carries audio."""
+        while True:
+            changes = await self._registry.table(self._table.version(self._clock()))
+            self._table.read(changes, self._clock())
+            if not changes.has_more:
+                return
+
+    async def _write_records(self, leases: list[CallLease]) -> Renewal:
+        """Write the records of calls, and note that Redis has them.
+
+        Redis may get the end of a call first, and then its record, which brings it back. So it is ended again.
+        """
         ended: dict[str, int] = {}
-        self._ended_in_renewals.append(ended)
+        self._ended_in_writes.append(ended)
         try:
             renewal = await self._registry.renew(
-                self._dispatcher_id, held, lease_seconds=self._lease_seconds, said_versions=self._written
+                self._dispatcher_id, leases, lease_seconds=self._lease_seconds, said_versions=self._written
             )
-        except RegistryUnavailable as error:
-            self._note(False, str(error))
-            self._end_later({uuid: epoch for uuid, epoch in ended.items() if uuid in uuids})
-            return Renewal(frozenset(), self.workers)
+        except RegistryUnavailable:
+            self._end_later(_of(leases, ended))
+            raise
         finally:
             # By identity: two are equal while no call has ended.
-            self._ended_in_renewals = [each for each in self._ended_in_renewals if each is not ended]
-        self._note(True)
-        for uuid, epoch in ended.items():
-            # Redis may have got the end of the call first, and then the renewal, which brought the call back.
-            if uuid in uuids:
-                await self.unpin(uuid, epoch)
-        if self._ended:
-            await self._unpin_ended(uuids)
-        self._table.take(renewal.workers, self._clock(), own_before)
+            self._ended_in_writes = [each for each in self._ended_in_writes if each is not ended]
+        now = self._clock()
+        for lease in leases:
+            if lease.uuid in renewal.superseded or lease.uuid in ended:
+                self._published.pop(lease.uuid, None)
+            else:
+                self._published[lease.uuid] = (lease, now + random.uniform(0.6, 1.0) * REWRITE_SECONDS)
+        for uuid, epoch in _of(leases, ended).items():
+            await self.unpin(uuid, epoch)
         return renewal
+
+    def _doubt(self) -> None:
+        """Write all calls again, and read the whole table again, at the next beat."""
+        self._published.clear()
+        self._table.doubt()
 
     async def look_for_workers(self) -> None:
         """Take the table of workers alone, for a dispatcher that waits for its first link."""
         try:
-            workers = await self._registry.workers()
+            await self._read_table()
         except RegistryUnavailable as error:
-            self._note(False, str(error))
+            self._failed(error)
             return
         self._note(True)
-        self._table.take(workers, self._clock())
+        self._table.take(self._clock())
 
     def _end_later(self, ended: Mapping[str, int]) -> None:
         if len(self._ended) + len(ended) <= MAX_ENDED:
             self._ended |= ended
 
-    async def _unpin_ended(self, held: set[str]) -> None:
-        ended, self._ended = self._ended, {}
-        for uuid, epoch in ended.items():
-            if uuid not in held:
-                await self.unpin(uuid, epoch)
+    async def leave(self) -> None:
+        """End the lease of this dispatcher, which ends."""
+        if not self.redis_is_away:
+            with contextlib.suppress(RegistryUnavailable):
+                await self._registry.remove_dispatcher(self._dispatcher_id)
+
+    async def _unpin_ended(self, held: Collection[str]) -> None:
+        ended = [(uuid, epoch) for uuid, epoch in self._ended.items() if uuid not in held]
+        self._ended.clear()
+        for start in range(0, len(ended), UNPINNED):
+            # They share round trips; the next beat is due soon.
+            await asyncio.gather(*(self.unpin(*call) for call in ended[start : start + UNPINNED]))
 
     def _from_table(
         self,
@@ -324,11 +428,24 @@ class Placement:
             return NoCapacity(chosen)
         return Assignment(chosen.id, epoch, pins + 1, chosen.address)
 
+    def _failed(self, error: RegistryUnavailable) -> None:
+        """Note that a command failed; a Redis that is only busy is not away."""
+        if not isinstance(error, RegistryBusy):
+            self._note(False, str(error))
+
     def _note(self, up: bool, reason: str = "") -> None:
         self._redis_up(up)
+        if not up:
+            # The command may have been executed all the same, and Redis may be another one when it is back.
+            self._doubt()
         if up is not self._up:
             if not up:
                 log.error("redis is away", reason=reason, effect="calls go on, placed from the last known table")
             elif self._up is not None:
                 log.info("redis is back")
             self._up = up
+
+
+def _of(leases: Iterable[CallLease], ended: Mapping[str, int]) -> dict[str, int]:
+    """Return those of the ended calls whose records were written."""
+    return {lease.uuid: ended[lease.uuid] for lease in leases if lease.uuid in ended}

@@ -6,15 +6,18 @@ choice is made here: from the calls of all dispatchers in the last table, and th
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from common.store.leases import WorkerState, WorkerStatus, release_order
+from common.store.leases import TableChanges, TableVersion, WorkerState, WorkerStatus, release_order
 from common.store.pins import NoCapacityReason
 
 # Maximum time since a worker left the table, to be asked while Redis is away and no other worker is known.
 LEFT_SECONDS = 120.0
 MAX_LEFT = 100
+# After this time the whole table is read again, which repairs whatever went wrong with changes.
+REFRESH_SECONDS = 30.0
 
 
 class WorkerTable:
@@ -36,6 +39,12 @@ class WorkerTable:
         self.newest_worker = 0
         self._own_calls = own_calls
         self._has_link = has_link
+        # Workers that Redis has; and the versions of their records and loads.
+        self._listed: dict[str, WorkerStatus] = {}
+        self._version = TableVersion()
+        # Workers that have been read since the whole table was asked for; None: only changes are asked for.
+        self._read: set[str] | None = set()
+        self._refreshed_seconds = float("-inf")
         # This dispatcher's calls by worker, as the last table counts them.
         self._own_before: dict[str, int] = {}
         # In the order in which the workers came up: which of two is the younger.
@@ -47,22 +56,48 @@ class WorkerTable:
         """Return this dispatcher's calls by worker, for `take` of a table that is about to be asked for."""
         return {worker.id: self._own_calls(worker.id) for worker in self.workers}
 
-    def take(
-        self, workers: Sequence[WorkerStatus], now_seconds: float, own_before: dict[str, int] | None = None
-    ) -> None:
-        """Take a new table; workers that there is a link to stay.
+    def version(self, now_seconds: float) -> TableVersion:
+        """Return the version whose changes are to be asked for; the first one if the whole table is due."""
+        if self._read is None and now_seconds - self._refreshed_seconds >= REFRESH_SECONDS:
+            self.doubt()
+        return self._version
+
+    def doubt(self) -> None:
+        """Ask for the whole table again: this is another Redis, or changes were missed."""
+        self._version, self._read = TableVersion(), set()
+
+    def read(self, changes: TableChanges, now_seconds: float) -> None:
+        """Read some changes; the table is the former one until `take`."""
+        self._version = changes.version
+        if self._read is not None:
+            self._read.update(worker.id for worker in changes.workers)
+        for worker in changes.workers:
+            self._listed[worker.id] = worker
+        for worker_id in changes.gone:
+            self._listed.pop(worker_id, None)
+        for worker_id, calls in changes.loads.items():
+            known = self._listed.get(worker_id)
+            if known is not None and known.calls != calls:
+                self._listed[worker_id] = dataclasses.replace(known, calls=calls)
+        if self._read is not None and not changes.has_more:
+            for worker_id in self._listed.keys() - self._read:
+                del self._listed[worker_id]
+            self._read, self._refreshed_seconds = None, now_seconds
+
+    def take(self, now_seconds: float, own_before: dict[str, int] | None = None) -> None:
+        """Take the changes that were read; workers that there is a link to stay.
 
         Args:
-            workers: as Redis has them.
             now_seconds: when.
-            own_before: this dispatcher's calls when the table was asked for; None: as before.
+            own_before: this dispatcher's calls when the changes were asked for; None: as before.
         """
         if own_before is not None:
             self._own_before = own_before
-        known = {worker.id for worker in workers}
-        self.workers = (*workers, *(worker for worker in self.linked() if worker.id not in known))
+        linked = [worker for worker in self.linked() if worker.id not in self._listed]
+        listed = [self._listed[worker_id] for worker_id in sorted(self._listed)]
+        self.workers = (*listed, *linked)
         self._number_workers()
-        self._see(workers, now_seconds)
+        self._see(listed, now_seconds)
 
     def linked(self) -> list[WorkerStatus]:
         """Return the workers that there is a link to, whatever Redis knows of them."""

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from common.runtime.release import COMPILED
-from tests.bench import mute, outage, pins, records, results, tools
+from tests.bench import cells, coordination, mute, outage, pins, records, results, tools
 from tests.bench.core import Workload
 from tests.bench.reference import reference_us
 from tests.bench.results import Latency, Result, Spread
@@ -225,6 +225,17 @@ class Bench:
         sys.stderr.write("bench: records\n")
         self.tables.append((await records.measure()).table())
 
+    async def coordination(self) -> None:
+        """Measure Redis and the holders of calls, for 10,000 calls and for 1,000 workers."""
+        for size in (coordination.Size(), coordination.MANY_WORKERS):
+            sys.stderr.write(f"bench: coordination, {size.workers} workers\n")
+            self.tables.append((await coordination.measure(size)).table())
+
+    async def cells(self) -> None:
+        """Simulate 100,000 calls in cells, and measure the fullest one."""
+        sys.stderr.write("bench: cells\n")
+        self.tables.append((await cells.measure()).table())
+
     async def traces(self) -> None:
         """Run calls without and with traces, of which a collector in another process gets all spans."""
         off = await self.calls("traces off", 50)
@@ -324,6 +335,8 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "traces": Bench.traces,
     "mute": Bench.mute,
     "records": Bench.records,
+    "coordination": Bench.coordination,
+    "cells": Bench.cells,
 }
 
 

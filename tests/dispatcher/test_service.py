@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ import common.runtime.process
 import dispatcher.service
 import dispatcher.workers.links
 from common.link import wire
-from common.store.leases import CallLease, Renewal, WorkerStatus
+from common.store.leases import CallLease, Renewal, TableChanges, TableVersion
 from common.store.registry import Registry
 from dispatcher.workers.placement import RENEW_INTERVAL_SECONDS
 from tests.dispatcher.rig import PATIENCE_SECONDS, Rig
@@ -73,23 +73,49 @@ class TestAllTheTime:
         worker.vanish()
         await eventually(lambda: not rig.dispatcher.is_ready)
         looks, renewals = [], []
-        renew, look = rig.registry.renew, rig.registry.workers
+        renew, look = rig.registry.renew, rig.registry.table
 
         async def counted_renew(*args: Any, **options: Any) -> Renewal:
             renewals.append(1)
             return await renew(*args, **options)
 
-        async def counted_look() -> list[WorkerStatus]:
+        async def counted_look(version: TableVersion) -> TableChanges:
             looks.append(1)
-            return await look()
+            return await look(version)
 
         monkeypatch.setattr(rig.registry, "renew", counted_renew)
-        monkeypatch.setattr(rig.registry, "workers", counted_look)
+        monkeypatch.setattr(rig.registry, "table", counted_look)
         since_seconds = time.monotonic()
         await eventually(lambda: len(looks) >= 20, PATIENCE_SECONDS)
         # One for each second, and one when the call lost its worker.
         assert len(renewals) <= (time.monotonic() - since_seconds) / RENEW_INTERVAL_SECONDS + 2
         await core.hang_up()
+
+    async def test_a_new_call_is_published_without_the_others(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rig.worker(capacity=100)
+        for number in range(20):
+            await rig.live(f"old-{number}")
+        published: set[str] = set()
+        renew = rig.registry.renew
+
+        async def counted(dispatcher: str, calls: Sequence[CallLease], **options: Any) -> Renewal:
+            published.update(call.uuid for call in calls)
+            return await renew(dispatcher, calls, **options)
+
+        async def is_live() -> bool:
+            record = await rig.registry.call("new")
+            return record is not None and record.state == "live"
+
+        async def all_are_live() -> bool:
+            return {record.state for record in await rig.registry.calls()} == {"live"}
+
+        await eventually(all_are_live, PATIENCE_SECONDS)
+        monkeypatch.setattr(rig.registry, "renew", counted)
+        await rig.live("new")
+        await eventually(is_live, PATIENCE_SECONDS)
+        assert published == {"new"}
 
     async def test_calls_are_ticked(self, redis_url: str) -> None:
         async with Rig(redis_url, init_seconds=0.3) as rig:
@@ -211,7 +237,7 @@ class TestStopping:
             assert [(record.uuid, record.dispatcher) for record in await second_look.calls()] == [("call", "d-1")]
             back = await other.call()
             await eventually(lambda: other.state() == "live", PATIENCE_SECONDS)
-            _, opening = worker.opens()[-1]
+            opening = max((opening for _, opening in worker.opens()), key=lambda opening: opening.epoch)
             assert (opening.epoch, opening.attach) == (2, True)
             await back.hang_up()
             await other.nothing_is_left()

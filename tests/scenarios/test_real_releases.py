@@ -168,6 +168,7 @@ async def test_previous_release_is_refused_and_calls_go_on(
             await client.copy(f"{here}worker:{name}", f"{there}worker:{name}")
             seconds, _ = await client.time()
             await client.zadd(f"{there}workers", {name: (seconds + PATIENCE_SECONDS) * 1000})
+            await client.zadd(f"{there}table", {name: seconds * 1_000_000})
         reason = f"release {PREVIOUS.version} has link protocol {PREVIOUS.protocol}, older than"
         told = await new.dispatchers[0].line("link not up", worker=await worker_id(old_worker))
         assert reason in told["reason"]

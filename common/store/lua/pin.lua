@@ -10,62 +10,91 @@ local known_epoch = tonumber(ARGV[9])
 local excluded = {}
 for i = 10, #ARGV do excluded[ARGV[i]] = true end
 
-local held = redis.call('HMGET', call_key(uuid), 'worker', 'epoch', 'pins', 'started_at_ms', 'dispatcher')
-local holder = held[1]
+local held = held_call(uuid)
 -- A call without a dispatcher ('') belongs to whichever dispatcher asks for it.
-local is_elsewhere = held[5] and held[5] ~= '' and held[5] ~= dispatcher
-if known_epoch and is_elsewhere and (tonumber(held[2]) or 0) > known_epoch then return 'superseded' end
-local holder_counts_it = false
-if holder then
-  local slot_ends = redis.call('ZSCORE', slots_key(holder), uuid)
-  holder_counts_it = slot_ends and tonumber(slot_ends) > now_ms
+local is_elsewhere = held and held.dispatcher ~= '' and held.dispatcher ~= dispatcher
+if known_epoch and is_elsewhere and held.epoch > known_epoch then return 'superseded' end
+local holder = held and held.worker ~= '' and held.worker or nil
+
+-- Returns a worker as a candidate; nil if it does not accept calls, and its address if it lives.
+local function candidate(id)
+  local worker = redis.call('HMGET', worker_key(id), 'address', 'state', 'capacity', 'release_order')
+  if not worker[1] or worker[2] ~= 'ready' then return nil, worker[1] end
+  local calls, capacity = redis.call('SCARD', slots_key(id)), tonumber(worker[3]) or 0
+  if id == holder and redis.call('SISMEMBER', slots_key(id), uuid) == 1 then calls = calls - 1 end
+  return {
+    id = id, address = worker[1], calls = calls, ratio = calls / capacity, has_room = calls < capacity,
+    fits = calls < capacity * over_capacity, release_order = tonumber(worker[4]) or 0,
+  }, worker[1]
+end
+
+-- Returns the first worker of a release, by `rank`. The holder is not looked for: its own slot is part of its load.
+local function first_of(order)
+  local skipped = 0
+  while true do
+    local found = redis.call('ZRANGE', ready_key(order), skipped, skipped + 1)
+    if not found[1] then return nil end
+    for _, id in ipairs(found) do
+      if excluded[id] or id == holder then
+        skipped = skipped + 1
+      else
+        local worker = candidate(id)
+        if worker then return worker end
+        -- Its lease has ended. Its next beat puts it back.
+        redis.call('ZREM', ready_key(order), id)
+      end
+    end
+  end
 end
 
 -- Workers below their capacity come first, then the newest release, then the lowest load relative to the capacity,
 -- then the fewest calls.
-local function rank(a, b)
-  if a.has_room ~= b.has_room then return a.has_room and 1 or -1 end
-  if a.release_order ~= b.release_order then return a.release_order > b.release_order and 1 or -1 end
-  if a.ratio ~= b.ratio then return a.ratio < b.ratio and 1 or -1 end
-  if a.calls ~= b.calls then return a.calls < b.calls and 1 or -1 end
-  return 0
+local function is_better(a, b)
+  if a.has_room ~= b.has_room then return a.has_room end
+  if a.release_order ~= b.release_order then return a.release_order > b.release_order end
+  if a.ratio ~= b.ratio then return a.ratio < b.ratio end
+  return a.calls < b.calls
 end
 
-local attached = attach and holder and not excluded[holder] and redis.call('HGET', worker_key(holder), 'address')
-
-local refusal = 'no_workers'
-local best = {}
-for _, id in ipairs(attached and {} or live_workers()) do
-  local worker = redis.call('HMGET', worker_key(id), 'address', 'state', 'capacity', 'release_order')
-  if worker[1] and worker[2] == 'ready' and not excluded[id] then
-    refusal = 'full'
-    local calls, capacity = load_of(id), tonumber(worker[3]) or 0
-    if id == holder and holder_counts_it then calls = calls - 1 end
-    if calls < capacity * over_capacity then
-      local candidate = {
-        id = id, address = worker[1], calls = calls, ratio = calls / capacity, has_room = calls < capacity,
-        release_order = tonumber(worker[4]) or 0,
-      }
-      local order = best[1] and rank(candidate, best[1]) or 1
-      if order > 0 then best = {} end
-      if order >= 0 then best[#best + 1] = candidate end
-    end
+local attached = attach and holder and not excluded[holder] and select(2, candidate(holder))
+local refusal, best = 'no_workers', nil
+local function consider(worker)
+  if not worker then return end
+  refusal = 'full'
+  if worker.fits and (not best or is_better(worker, best)) then best = worker end
+end
+local function choose()
+  for _, order in ipairs(redis.call('ZREVRANGE', RELEASES, 0, -1)) do
+    consider(first_of(order))
+    -- Older releases are asked only if this one is full.
+    if best and best.has_room then break end
+  end
+  if holder and not excluded[holder] then consider((candidate(holder))) end
+end
+if attached then
+  best = {id = holder, address = attached}
+else
+  choose()
+  if refusal == 'full' and not best then
+    -- Calls of a dispatcher that died may hold slots yet.
+    sweep()
+    settle()
+    choose()
   end
 end
-if attached then best = {{id = holder, address = attached}} end
-if not best[1] then return refusal end
+if not best then
+  settle()
+  return refusal
+end
 
--- Among equals the clock's microseconds choose: Redis before 7 seeds math.random alike in every run.
-local chosen = best[clock[2] % #best + 1]
-local epoch = math.max((tonumber(held[2]) or 0) + 1, asked_epoch)
-local pins = (tonumber(held[3]) or 0) + (attached and 0 or 1)
-local started_at_ms = tonumber(held[4]) or now_ms
-local lease_ends = now_ms + lease_ms
+local epoch = math.max((held and held.epoch or 0) + 1, asked_epoch)
+local pins = (held and tonumber(held.pins) or 0) + (attached and 0 or 1)
+local started_at_ms = held and tonumber(held.started_at_ms) or now_ms
 
-if holder then redis.call('ZREM', slots_key(holder), uuid) end
-redis.call('HSET', call_key(uuid), 'worker', chosen.id, 'dispatcher', dispatcher, 'epoch', epoch, 'state', state,
-  'started_at_ms', started_at_ms, 'pins', pins, 'metadata', metadata)
-redis.call('PEXPIREAT', call_key(uuid), lease_ends)
-add_leases(slots_key(chosen.id), lease_ms, {lease_ends, uuid})
-add_leases(CALLS, lease_ms, {lease_ends, uuid})
-return {chosen.id, chosen.address, epoch, pins, started_at_ms, attached and 1 or 0, now_ms - started_at_ms}
+extend_lease(dispatcher, lease_ms)
+redis.call('HSET', call_key(uuid), 'worker', best.id, 'dispatcher', dispatcher, 'epoch', epoch, 'state', state,
+  'started_at_ms', written(started_at_ms), 'pins', pins, 'metadata', metadata)
+hold_call(uuid, held, best.id, dispatcher, lease_ms, written(started_at_ms))
+redis.call('HDEL', checks_key(dispatcher), uuid)
+settle()
+return {best.id, best.address, epoch, pins, started_at_ms, attached and 1 or 0, now_ms - started_at_ms}

@@ -33,7 +33,8 @@ async def test_every_key_of_this_release_has_its_prefix(registry: Registry, redi
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
         keys = [str(key) for key in await redis.keys()]
     kinds = {key.removeprefix(KEY_PREFIX).partition(":")[0] for key in keys}
-    assert kinds == {"workers", "worker", "calls", "call", "said", "claim", "hang-up"}
+    leases = {"workers", "worker", "dispatchers", "dispatcher", "releases", "ready", "table", "loads"}
+    assert kinds == leases | {"calls", "call", "said", "claim", "hang-up"}
 
 
 async def test_previous_releases_workers_are_counted_and_get_no_call(registry: Registry, redis_url: str) -> None:

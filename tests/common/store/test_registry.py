@@ -14,12 +14,21 @@ from redis.asyncio import Redis
 from common.errors import RegistryUnavailable
 from common.observe import redaction
 from common.store.keys import KEY_PREFIX
-from common.store.leases import CallLease, CallRecord, WorkerRecord, WorkerState, WorkerStatus
+from common.store.leases import (
+    Beat,
+    CallLease,
+    CallRecord,
+    TableVersion,
+    WorkerRecord,
+    WorkerState,
+    WorkerStatus,
+)
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
-from common.store.registry import CONNECTING, NOBODY, Registry
+from common.store.record_reader import CONNECTING
+from common.store.registry import NOBODY, Registry
 from tests.helpers import eventually
-from tests.redis_process import RedisProcess
+from tests.redis_process import RealRedis, RedisProcess
 
 LONG_SECONDS = 60
 SHORT_SECONDS = 0.1
@@ -88,6 +97,19 @@ def lease(uuid: str, worker: str, *, epoch: int = 1, state: str = "live") -> Cal
     )
 
 
+async def beat(
+    registry: Registry, dispatcher: str = "d1", *, lease_seconds: float = LONG_SECONDS, **options: Any
+) -> Beat:
+    defaults: dict[str, Any] = {"version": TableVersion()}
+    return await registry.beat(dispatcher, lease_seconds=lease_seconds, **(defaults | options))
+
+
+async def is_swept(registry: Registry, redis: Redis) -> bool:
+    """Have another process beat, and return whether nothing of calls is left."""
+    await beat(registry, "another")
+    return not [key async for key in redis.scan_iter("*call*")] and not await redis.keys("*:said:*")
+
+
 async def redis_ms(redis: Redis) -> int:
     seconds, microseconds = await redis.time()
     return seconds * 1000 + microseconds // 1000
@@ -132,10 +154,39 @@ class TestWorkers:
     async def test_a_worker_that_stops_publishing_disappears(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"), lease_seconds=SHORT_SECONDS)
 
-        async def nothing_is_left() -> bool:
-            return not await registry.workers() and not await redis.keys()
+        async def is_gone() -> bool:
+            return not (await registry.workers() or await redis.keys("*worker:w1*"))
 
-        await eventually(nothing_is_left)
+        await eventually(is_gone)
+        assert (await beat(registry)).changes.gone == ("w1",)
+
+    async def test_an_abandoned_redis_empties_itself(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"), lease_seconds=SHORT_SECONDS)
+        await pinned(registry, "c1", lease_seconds=SHORT_SECONDS)
+        await beat(registry, lease_seconds=SHORT_SECONDS)
+        lasting = [key for key in await redis.keys() if await redis.pttl(key) == -1]
+        assert lasting == []
+
+    async def test_an_unchanged_record_is_written_once(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        version = (await beat(registry)).changes.version
+        await redis.hset(f"{KEY_PREFIX}worker:w1", "host", "as it was")
+        await publish(registry, worker("w1"))
+        assert [each.host for each in await registry.workers()] == ["as it was"]
+        assert (await beat(registry, version=version)).changes.workers == ()
+
+    async def test_a_record_that_redis_lost_is_written_again(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        await redis.flushdb()
+        await publish(registry, worker("w1"))
+        assert await loads(registry) == {"w1": 0}
+
+    async def test_two_writers_of_a_record_do_not_confirm_each_other(self, registry: Registry) -> None:
+        other = Registry(registry._connection)
+        await publish(registry, worker("w1", capacity=1))
+        await publish(other, worker("w1", capacity=2))
+        await publish(registry, worker("w1", capacity=1))
+        assert [each.capacity for each in await registry.workers()] == [1]
 
     async def test_publishing_again_extends_the_lease(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"), lease_seconds=SHORT_SECONDS)
@@ -279,13 +330,41 @@ class TestPin:
     async def test_a_long_lease_outlives_a_shorter_one(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"))
         await pinned(registry, "long", lease_seconds=LONG_SECONDS)
+        await pinned(registry, "short", dispatcher="d2", lease_seconds=SHORT_SECONDS)
+        await eventually(passed(redis, await redis_ms(redis) + round(SHORT_SECONDS * 1000)))
+        assert [record.uuid for record in await registry.calls()] == ["long"]
+        await beat(registry)
+        assert await loads(registry) == {"w1": 1}
+        await pinned(registry, "next")
+        assert await redis.zrange(f"{KEY_PREFIX}calls", 0, -1) == ["long", "next"]
+        assert await redis.smembers(f"{KEY_PREFIX}worker:w1:calls") == {"long", "next"}
+
+    async def test_one_lease_of_a_dispatcher_is_never_shortened(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "long", lease_seconds=LONG_SECONDS)
         await pinned(registry, "short", lease_seconds=SHORT_SECONDS)
         await eventually(passed(redis, await redis_ms(redis) + round(SHORT_SECONDS * 1000)))
-        assert await loads(registry) == {"w1": 1}
-        assert [record.uuid for record in await registry.calls()] == ["long"]
-        await pinned(registry, "next")
-        for key in (f"{KEY_PREFIX}calls", f"{KEY_PREFIX}worker:w1:calls"):
-            assert await redis.zrange(key, 0, -1) == ["long", "next"]
+        assert [record.uuid for record in await registry.calls()] == ["long", "short"]
+
+    async def test_many_workers_are_looked_through(self, registry: Registry) -> None:
+        await publish(registry, *(worker(f"w{number:02}", capacity=2) for number in range(60)))
+        placed = [(await pinned(registry, f"c{number}")).worker for number in range(120)]
+        assert {placed.count(name) for name in placed} == {2}
+        assert await pin(registry, "one-more") == FULL
+
+    async def test_a_worker_that_comes_back_gets_calls_again(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"), lease_seconds=SHORT_SECONDS)
+        await eventually(passed(redis, await redis_ms(redis) + round(SHORT_SECONDS * 1000)))
+        assert await pin(registry, "c1") == NO_WORKERS
+        await publish(registry, worker("w1"))
+        assert (await pinned(registry, "c1")).worker == "w1"
+
+    async def test_a_worker_with_a_new_release_counts_by_it_alone(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"), worker("w2", release="1.1.0"))
+        await publish(registry, worker("w1", release="1.2.0"))
+        assert (await pinned(registry, "c1")).worker == "w1"
+        await publish(registry, worker("w1", state=WorkerState.DRAINING, release="1.2.0"))
+        assert (await pinned(registry, "c2")).worker == "w2"
 
     async def test_survives_the_loss_of_the_script_cache(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"))
@@ -350,7 +429,7 @@ class TestUnpin:
         pin = await pinned(registry, "c1", epoch=pin.epoch + 1)
         await registry.renew("d1", [lease("c1", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
         assert await registry.unpin("c1", epoch=2) is True
-        assert sorted(await redis.keys()) == [f"{KEY_PREFIX}worker:w1", f"{KEY_PREFIX}workers"]
+        assert [key for key in await redis.keys() if "call" in key or "said" in key] == []
 
     async def test_a_former_holder_cannot_unpin(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
@@ -387,18 +466,12 @@ class TestRenew:
         assert (record.state, record.started_at_ms) == ("live", pin.started_at_ms)
         assert await loads(registry) == {"w1": 1}
 
-    async def test_a_renewal_returns_workers_and_their_load(self, registry: Registry) -> None:
+    async def test_a_renewal_takes_slots(self, registry: Registry) -> None:
         await publish(registry, worker("w1"), worker("w2", capacity=5, state=WorkerState.DRAINING))
         assert (await pinned(registry, "c1")).worker == "w1"
         renewal = await registry.renew("d1", [lease("c1", "w1"), lease("c2", "w2")], lease_seconds=LONG_SECONDS)
         assert renewal.superseded == frozenset()
-        assert list(renewal.workers) == await registry.workers()
-        assert {status.id: status.calls for status in renewal.workers} == {"w1": 1, "w2": 1}
-
-    async def test_a_renewal_without_calls_returns_the_workers(self, registry: Registry) -> None:
-        await publish(registry, worker("w1"))
-        renewal = await registry.renew("d1", [], lease_seconds=LONG_SECONDS)
-        assert [status.id for status in renewal.workers] == ["w1"]
+        assert await loads(registry) == {"w1": 1, "w2": 1}
 
     async def test_a_renewal_restores_calls_that_redis_lost(self, registry: Registry, redis: Redis) -> None:
         await publish(registry, worker("w1"))
@@ -529,8 +602,8 @@ class TestRenew:
     async def test_a_renewal_of_many_calls_reaches_all(self, registry: Registry) -> None:
         await publish(registry, worker("w1", capacity=1000), worker("w2", capacity=1000))
         held = [lease(f"c{number}", f"w{number % 2 + 1}") for number in range(301)]
-        renewal = await registry.renew("d1", held, lease_seconds=LONG_SECONDS)
-        assert {status.id: status.calls for status in renewal.workers} == {"w1": 151, "w2": 150}
+        await registry.renew("d1", held, lease_seconds=LONG_SECONDS)
+        assert await loads(registry) == {"w1": 151, "w2": 150}
         await pinned(registry, "c0", dispatcher="d2")
         await pinned(registry, "c300", dispatcher="d2")
         renewal = await registry.renew("d1", held, lease_seconds=LONG_SECONDS)
@@ -552,6 +625,7 @@ class TestCalls:
         assert len(await registry.calls(limit=120)) == 120
 
     async def test_calls_of_an_older_release_have_defaults(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
         await redis.hset(f"{KEY_PREFIX}call:c1", mapping={"worker": "w1", "epoch": 3})
         assert await registry.call("c1") == CallRecord(
             uuid="c1",
@@ -563,6 +637,32 @@ class TestCalls:
             pins=1,
             metadata={},
         )
+
+    @pytest.mark.parametrize("newest_first", [False, True])
+    async def test_pages_follow_each_other(self, newest_first: bool, registry: Registry) -> None:
+        held = [replace(lease(f"c{number:03}", "w1"), started_at_ms=1000 + number // 7) for number in range(250)]
+        await registry.renew("d1", held, lease_seconds=LONG_SECONDS)
+        seen: list[str] = []
+        end: tuple[int, str] | None = None
+        while True:
+            page = await registry.calls_page(end, 40, newest_first=newest_first)
+            assert page.total == 250 - len(seen) // 40
+            seen += [record.uuid for record in page.calls]
+            if page.end is None:
+                break
+            end = page.end
+            # A call at the end of a page may end before the next one is read.
+            await registry.unpin(end[1], epoch=1)
+        assert seen == [call.uuid for call in (held[::-1] if newest_first else held)]
+
+    async def test_calls_of_a_dispatcher_without_a_lease_are_not_listed(
+        self, registry: Registry, redis: Redis
+    ) -> None:
+        await registry.renew("d1", [lease("c1", "w1")], lease_seconds=LONG_SECONDS)
+        await registry.renew("d2", [lease("c2", "w1")], lease_seconds=LONG_SECONDS)
+        await redis.delete(f"{KEY_PREFIX}dispatcher:d1")
+        assert [call.uuid for call in await registry.calls()] == ["c2"]
+        assert await registry.call("c1") is None
 
     async def test_calls_without_a_holder_are_not_listed(self, registry: Registry) -> None:
         assert await registry.call("c1") is None
@@ -697,6 +797,180 @@ async def test_the_uuid_of_one_call_is_never_the_key_of_anothers_words(registry:
     assert await registry.recall("victim") == {"order": "[]"}
 
 
+class TestLeases:
+    """A dispatcher and a worker hold one lease each; the records of their calls live as long."""
+
+    async def test_first_beat_is_of_an_unknown_dispatcher(self, registry: Registry, redis: Redis) -> None:
+        assert not (await beat(registry)).is_known
+        assert (await beat(registry)).is_known
+        await redis.delete(f"{KEY_PREFIX}dispatcher:d1")
+        # A pin extends the lease, but does not tell that Redis has all calls.
+        await pin(registry, "c1")
+        assert not (await beat(registry)).is_known
+
+    async def test_calls_outlive_their_pin_with_the_beats(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1", lease_seconds=SHORT_SECONDS)
+        await beat(registry)
+        await eventually(passed(redis, await redis_ms(redis) + round(SHORT_SECONDS * 1000)))
+        assert await registry.call("c1") is not None
+
+    async def test_calls_of_an_ended_lease_are_removed_in_parts(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1", capacity=500))
+        held = [lease(f"c{number}", "w1") for number in range(250)]
+        await registry.renew("d1", held, lease_seconds=LONG_SECONDS)
+        await registry.remember({"c1": MemoryUpdate({"order": "[]"}, True, version=1)})
+        await registry.renew("d1", [], lease_seconds=LONG_SECONDS)
+        await redis.delete(f"{KEY_PREFIX}dispatcher:d1")
+        await redis.zadd(f"{KEY_PREFIX}dispatchers", {"d1": 1})
+        left = []
+        for _ in range(3):
+            await beat(registry, "d2")
+            left.append((await loads(registry))["w1"])
+        assert left == [150, 50, 0]
+        assert await is_swept(registry, redis)
+        assert await redis.zrange(f"{KEY_PREFIX}dispatchers", 0, -1) == ["d2", "another"]
+
+    async def test_a_call_that_moved_on_is_not_removed(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1", dispatcher="d1")
+        await pinned(registry, "c1", dispatcher="d2", epoch=2)
+        await redis.delete(f"{KEY_PREFIX}dispatcher:d1")
+        await redis.zadd(f"{KEY_PREFIX}dispatchers", {"d1": 1})
+        await beat(registry, "d2")
+        record = await registry.call("c1")
+        assert record is not None
+        assert (record.dispatcher, await loads(registry)) == ("d2", {"w1": 1})
+
+    async def test_slots_are_freed_though_records_ended_by_themselves(
+        self, registry: Registry, redis: Redis
+    ) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1")
+        await redis.delete(f"{KEY_PREFIX}dispatcher:d1", f"{KEY_PREFIX}call:c1")
+        await redis.zadd(f"{KEY_PREFIX}dispatchers", {"d1": 1})
+        await publish(registry, worker("w1"))
+        assert await loads(registry) == {"w1": 0}
+        assert await is_swept(registry, redis)
+
+    async def test_what_a_long_lease_holds_outlives_it(self, registry: Registry, redis: Redis) -> None:
+        # With a long CALL_RECONNECT_SECONDS.
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1", lease_seconds=600)
+        await pinned(registry, "c1", dispatcher="d2", epoch=2, lease_seconds=600)
+        await pinned(registry, "c2", lease_seconds=600)
+        await beat(registry, lease_seconds=600)
+        await registry.renew("d1", [lease("c2", "w1")], lease_seconds=600)
+        for key in ("dispatcher:d1:calls", "dispatcher:d2:calls", "dispatcher:d1:checks", "call:c2"):
+            assert await redis.ttl(f"{KEY_PREFIX}{key}") > 600, key
+
+    async def test_an_ended_record_is_no_call(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1", dispatcher="d1", epoch=7)
+        await redis.delete(f"{KEY_PREFIX}dispatcher:d1")
+        again = await pinned(registry, "c1", dispatcher="d2", known_epoch=1, attach=True)
+        assert (again.epoch, again.pins, again.attached) == (1, 1, False)
+        assert await loads(registry) == {"w1": 1}
+
+    async def test_waiting_calls_live_as_long_as_their_worker(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"))
+        await registry.renew(NOBODY, [lease("c1", "w1", state="waiting")], lease_seconds=LONG_SECONDS)
+        assert await registry.call("c1") is not None
+        await registry.remove_worker("w1")
+        assert await registry.call("c1") is None
+        assert await is_swept(registry, redis)
+
+    async def test_a_taken_call_is_to_be_looked_at(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        for uuid in ("c1", "c2"):
+            await pinned(registry, uuid, dispatcher="d1")
+        await pinned(registry, "c1", dispatcher="d2", epoch=2)
+        await registry.renew("d2", [lease("c2", "w1", epoch=2)], lease_seconds=LONG_SECONDS)
+        # Until the dispatcher has looked, because an answer may be lost.
+        for _ in range(2):
+            assert (await beat(registry, "d1")).checks == {"c1": "1", "c2": "1"}
+        renewal = await registry.renew("d1", [lease("c1", "w1")], lease_seconds=LONG_SECONDS)
+        assert renewal.superseded == {"c1"}
+        assert (await beat(registry, "d1", not_held={"c2": "1"})).checks == {}
+        assert (await beat(registry, "d2")).checks == {}
+
+    async def test_a_call_taken_again_is_to_be_looked_at_again(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"))
+        await pinned(registry, "c1", dispatcher="d1")
+        await pinned(registry, "c1", dispatcher="d2", epoch=2)
+        not_held = (await beat(registry, "d1")).checks
+        await pinned(registry, "c1", dispatcher="d1", epoch=3)
+        await pinned(registry, "c1", dispatcher="d2", epoch=4)
+        assert (await beat(registry, "d1", not_held=not_held)).checks == {"c1": "3"}
+
+    async def test_a_dispatcher_that_leaves_keeps_the_lease_of_its_calls(
+        self, registry: Registry, redis: Redis
+    ) -> None:
+        await publish(registry, worker("w1"))
+        pin = await pinned(registry, "c1")
+        await registry.remove_dispatcher("d1")
+        assert await registry.call("c1") is not None
+        await registry.unpin("c1", epoch=pin.epoch)
+        await registry.remove_dispatcher("d1")
+        await registry.remove_worker("w1")
+        assert await redis.keys() == []
+
+    async def test_a_restart_of_redis_changes_its_run(self, redis_process: RedisProcess) -> None:
+        registry = Registry.from_url(redis_process.url, timeout_seconds=30)
+        first, second = await beat(registry), await beat(registry)
+        redis_process.kill()
+        redis_process.start()
+        with pytest.raises(RegistryUnavailable):
+            await beat(registry)
+        third = await beat(registry)
+        assert first.run == second.run
+        assert third.run != first.run or not isinstance(redis_process, RealRedis)
+        assert not third.is_known
+        await registry.aclose()
+
+
+class TestTheTable:
+    """Changes of the worker table, by version."""
+
+    async def test_only_changes_are_told(self, registry: Registry) -> None:
+        await publish(registry, worker("w1"), worker("w2"))
+        first = await registry.table(TableVersion())
+        assert ([each.id for each in first.workers], first.has_more) == (["w1", "w2"], False)
+        await publish(registry, worker("w1"), worker("w2", capacity=99))
+        await pinned(registry, "c1", excluded=["w2"])
+        second = await registry.table(first.version)
+        assert ([each.id for each in second.workers], dict(second.loads)) == (["w2"], {"w1": 1})
+        third = await registry.table(second.version)
+        assert (third.workers, third.gone, third.loads) == ((), (), {})
+
+    async def test_many_workers_come_in_parts(self, registry: Registry) -> None:
+        await publish(registry, *(worker(f"w{number:03}") for number in range(120)))
+        first = await registry.table(TableVersion())
+        second = await registry.table(first.version)
+        third = await registry.table(second.version)
+        assert [len(each.workers) for each in (first, second, third)] == [50, 50, 20]
+        assert [each.has_more for each in (first, second, third)] == [True, True, False]
+
+    async def test_a_worker_that_left_is_told_for_a_while(self, registry: Registry, redis: Redis) -> None:
+        await publish(registry, worker("w1"), worker("w2"))
+        version = (await registry.table(TableVersion())).version
+        await registry.remove_worker("w1")
+        assert (await registry.table(version)).gone == ("w1",)
+        await redis.zadd(f"{KEY_PREFIX}left", {"w1": 1})
+        await beat(registry)
+        assert (await registry.table(version)).gone == ()
+        assert await redis.zcard(f"{KEY_PREFIX}table") == 1
+
+
+async def test_nothing_is_left_of_a_worker_whose_calls_end_later(registry: Registry, redis: Redis) -> None:
+    await publish(registry, worker("w1"), worker("w2"))
+    await pinned(registry, "c1", excluded=["w2"])
+    await registry.remove_worker("w1")
+    await registry.unpin("c1", epoch=1)
+    assert await redis.zrange(f"{KEY_PREFIX}loads", 0, -1) == []
+    assert await redis.keys("*w1*") == []
+
+
 class TestALostWrite:
     """After a failover a replica may lack the last writes to the memory."""
 
@@ -740,8 +1014,9 @@ class TestARecordThatIsNone:
         await redis.hset(f"{KEY_PREFIX}worker:w2", "release", b"\xff\xfe")
         with structlog.testing.capture_logs() as lines:
             assert [status.id for status in await registry.workers()] == ["w2", "w3"]
-            renewal = await registry.renew("d1", [], lease_seconds=LONG_SECONDS)
-        assert [status.id for status in renewal.workers] == ["w2", "w3"]
+            changes = (await beat(registry)).changes
+        assert [status.id for status in changes.workers] == ["w2", "w3"]
+        assert changes.gone == ("w1",)
         # Once, not with each heartbeat.
         assert [(line["kind"], line["id"]) for line in lines] == [("worker", "w1")]
 

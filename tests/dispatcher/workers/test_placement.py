@@ -10,16 +10,21 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from common.errors import RegistryBusy
 from common.link import wire
 from common.observe.problems import REDIS_AWAY
+from common.store.keys import KEY_PREFIX
 from common.store.leases import CallLease, Renewal, WorkerRecord, WorkerState
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import Registry
 from dispatcher.call.assignment import Assignment
 from dispatcher.call.memory import CallMemory
-from dispatcher.workers.placement import LOADS_SECONDS, SAID_CALLS, SAID_CHARS, Placement
-from tests.redis_process import RedisProcess
+from dispatcher.workers import placement
+from dispatcher.workers.placement import LOADS_SECONDS, REWRITE_SECONDS, SAID_CALLS, SAID_CHARS, Placement
+from dispatcher.workers.worker_table import REFRESH_SECONDS
+from tests.helpers import eventually
+from tests.redis_process import RealRedis, RedisProcess
 
 LONG_SECONDS = 60
 NOBODY: frozenset[str] = frozenset()
@@ -85,8 +90,8 @@ def rig(registry: Registry) -> Rig:
     return Rig(registry)
 
 
-def lease(uuid: str = "call", **changes: Any) -> CallLease:
-    return replace(CallLease(uuid, "w-1", 1, "live", None, 1, METADATA), **changes)
+def lease(uuid: str = "call", worker_id: str = "w-1", **changes: Any) -> CallLease:
+    return replace(CallLease(uuid, worker_id, 1, "live", None, 1, METADATA), **changes)
 
 
 class TestThroughRedis:
@@ -602,13 +607,225 @@ async def test_a_write_that_a_failover_lost_is_written_again(rig: Rig) -> None:
     await rig.placement.remember({"call": memory})
     # The replica has the call, and what was said before the last write.
     await rig.registry.remember({"call": MemoryUpdate(older, anew=True, version=1)})
+    rig.now += REWRITE_SECONDS
     assert (await rig.placement.renew([lease()])).missing == {"call"}
     memory.copy_lost()
     await rig.placement.remember({"call": memory})
+    rig.now += REWRITE_SECONDS
     assert (await rig.placement.renew([lease()])).missing == frozenset()
     recalled = await rig.placement.recall("call")
     assert recalled is not None
     assert recalled.order == ["item_1", "item_2"]
+
+
+async def test_a_write_that_a_restarted_redis_lacks_is_found_at_once(redis_process: RedisProcess) -> None:
+    if not isinstance(redis_process, RealRedis):
+        pytest.skip("the embedded Redis keeps nothing on disk")
+    rig = Rig(Registry.from_url(redis_process.url, timeout_seconds=30))
+    await rig.publish(worker("w-1"))
+    await rig.placed()
+    memory = CallMemory()
+    await rig.placement.renew([lease()])
+    await rig.registry.run(lambda redis: redis.save())
+    memory.remember(wire.ItemUpdate("item_1", item={"role": "user", "text": "My name is Ann."}), 50)
+    await rig.placement.remember({"call": memory})
+    # As with a failover to a replica that lags: all is there but the last write.
+    redis_process.kill()
+    redis_process.start()
+    await rig.placement.renew([lease()])  # by the connection that broke
+    assert (await rig.placement.renew([lease()])).missing == {"call"}
+    memory.copy_lost()
+    await rig.placement.remember({"call": memory})
+    assert (await rig.placement.renew([lease()])).missing == frozenset()
+    await rig.registry.aclose()
+
+
+async def test_a_call_is_placed_by_the_table_while_redis_is_busy(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.publish(worker("w-1"))
+    await rig.placement.renew([])
+
+    async def busy(*_: object, **__: object) -> None:
+        raise RegistryBusy("too many commands wait")
+
+    monkeypatch.setattr(rig.registry, "pin", busy)
+    placed = await rig.placed()
+    assert (placed.worker_id, placed.started_at_ms) == ("w-1", None)
+    assert not rig.placement.redis_is_away
+    assert False not in rig.redis_up
+
+
+class TestAStalledDispatcher:
+    """The lease of a dispatcher ends while it stalls, or while Redis does."""
+
+    @pytest.fixture
+    async def rigs(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> tuple[Rig, Rig]:
+        """Return a dispatcher whose lease has ended, and one that beats; the first one holds the calls a and b."""
+        monkeypatch.setattr(placement, "CALL_LEASE_SECONDS", 0.2)
+        stalled = Rig(registry, "d-1")
+        monkeypatch.undo()
+        other = Rig(registry, "d-2")
+        await stalled.publish(worker("w-1"), worker("w-2"))
+        await stalled.placement.renew(self.held())
+        await stalled.placement.remember({"a": self.memory()})
+
+        async def has_ended() -> bool:
+            return await registry.call("a") is None
+
+        await eventually(has_ended)
+        return stalled, other
+
+    @staticmethod
+    def held() -> list[CallLease]:
+        return [lease("a", epoch=3, pins=2), lease("b")]
+
+    @staticmethod
+    def memory() -> CallMemory:
+        memory = CallMemory()
+        memory.remember(wire.ItemUpdate("item_1", item={"role": "user", "text": "Hi"}), 20)
+        return memory
+
+    async def test_its_calls_are_written_again(self, rigs: tuple[Rig, Rig]) -> None:
+        stalled, other = rigs
+        await other.placement.renew([])  # removes them
+        assert await other.registry.run(lambda redis: redis.keys("*said*")) == []
+        renewal = await stalled.placement.renew(self.held())
+        assert (set(renewal.superseded), set(renewal.missing)) == (set(), {"a", "b"})
+        calls = await other.registry.calls()
+        assert {(call.uuid, call.dispatcher, call.epoch) for call in calls} == {("a", "d-1", 3), ("b", "d-1", 1)}
+        assert {each.id: each.calls for each in await other.registry.workers()} == {"w-1": 2, "w-2": 0}
+
+    async def test_calls_that_were_not_removed_yet_are_kept(self, rigs: tuple[Rig, Rig]) -> None:
+        stalled, _ = rigs
+        assert (await stalled.placement.renew(self.held())).missing == frozenset()
+        assert (await stalled.registry.recall("a"))["order"] == '["item_1"]'
+
+    async def test_calls_that_others_took_are_superseded(self, rigs: tuple[Rig, Rig]) -> None:
+        stalled, other = rigs
+        await other.placement.renew([lease("a", "w-2", epoch=4)])
+        assert (await stalled.placement.renew(self.held())).superseded == {"a"}
+        assert {each.id: each.calls for each in await other.registry.workers()} == {"w-1": 1, "w-2": 1}
+
+
+class TestOnlyChanges:
+    """Only what has changed is written and read."""
+
+    @staticmethod
+    def counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        written: list[list[str]] = []
+        renew = rig.registry.renew
+
+        async def counting(dispatcher: str, calls: list[CallLease], **options: Any) -> Any:
+            written.append([call.uuid for call in calls])
+            return await renew(dispatcher, calls, **options)
+
+        monkeypatch.setattr(rig.registry, "renew", counting)
+        return written
+
+    async def test_an_unchanged_call_is_not_written_again(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        written = self.counted(rig, monkeypatch)
+        held = [lease("a"), lease("b")]
+        await rig.placement.renew(held)
+        await rig.placement.renew(held)
+        await rig.placement.renew([lease("a"), lease("b", state="parting"), lease("c")])
+        assert written == [["a", "b"], [], ["b", "c"]]
+
+    async def test_an_unchanged_call_is_written_after_a_while(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written = self.counted(rig, monkeypatch)
+        await rig.placement.renew([lease("a")])
+        rig.now += REWRITE_SECONDS
+        await rig.placement.renew([lease("a")])
+        assert written == [["a"], ["a"]]
+
+    async def test_a_call_that_was_published_is_not_written_again(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rig.placement.renew([])
+        written = self.counted(rig, monkeypatch)
+        await rig.placement.publish([lease("a")])
+        await rig.placement.renew([lease("a")])
+        assert written == [["a"], []]
+
+    async def test_a_call_that_another_dispatcher_took_is_looked_at(
+        self, rig: Rig, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held = [lease("a"), lease("b")]
+        await rig.placement.renew(held)
+        await registry.renew("d-2", [lease("b", epoch=2)], lease_seconds=LONG_SECONDS)
+        written = self.counted(rig, monkeypatch)
+        assert (await rig.placement.renew(held)).superseded == {"b"}
+        assert written == [["b"]]
+
+    async def test_after_a_failed_command_all_calls_are_written(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rig.placement.renew([lease("a")])
+        written = self.counted(rig, monkeypatch)
+        rig.placement._note(False, "it did not answer")
+        await rig.placement.renew([lease("a")])
+        assert written == [["a"]]
+
+    async def test_a_dispatcher_whose_lease_has_ended_writes_all_calls(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rig.placement.renew([lease("a")])
+        await rig.registry.run(lambda redis: redis.delete(f"{KEY_PREFIX}dispatcher:d-1"))
+        written = self.counted(rig, monkeypatch)
+        await rig.placement.renew([lease("a")])
+        assert written == [["a"]]
+        assert [call.uuid for call in await rig.registry.calls()] == ["a"]
+
+    async def test_a_call_that_ends_during_a_beat_is_not_written_again(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rig.publish(worker("w-1"))
+        placed = await rig.placed()
+        beat = rig.registry.beat
+
+        async def ending(*args: Any, **options: Any) -> Any:
+            answer = await beat(*args, **options)
+            await rig.placement.unpin("call", placed.epoch)
+            return answer
+
+        monkeypatch.setattr(rig.registry, "beat", ending)
+        await rig.placement.renew([lease()])
+        assert await rig.registry.calls() == []
+
+    async def test_changes_of_workers_are_read(self, rig: Rig) -> None:
+        await rig.publish(worker("w-1"), worker("w-2"))
+        await rig.placement.renew([])
+        await rig.publish(worker("w-2", state="draining"), worker("w-3"))
+        await rig.registry.remove_worker("w-1")
+        await rig.registry.pin("x", dispatcher="d-2", epoch=1, metadata={}, lease_seconds=LONG_SECONDS)
+        rig.out_of_reach = {"w-1"}
+        await rig.placement.renew([])
+        assert [(each.id, each.state.value, each.calls) for each in rig.placement.workers] == [
+            ("w-2", "draining", 0),
+            ("w-3", "ready", 1),
+        ]
+
+    async def test_a_table_of_many_workers_is_read_in_parts(self, rig: Rig) -> None:
+        await rig.publish(*(worker(f"w-{number:03}") for number in range(120)))
+        await rig.placement.renew([])
+        assert len(rig.placement.workers) == 120
+        await rig.publish(*(worker(f"w-{number:03}", capacity=20) for number in range(110)))
+        await rig.placement.renew([])
+        assert sum(each.capacity for each in rig.placement.workers) == 110 * 20 + 10 * 10
+
+    async def test_the_whole_table_is_read_after_a_while(self, rig: Rig) -> None:
+        rig.out_of_reach = {"w-1"}
+        await rig.publish(worker("w-1"), worker("w-2"))
+        await rig.placement.renew([])
+        # A change that this dispatcher does not hear of.
+        await rig.registry.run(lambda redis: redis.zrem(f"{KEY_PREFIX}table", "w-1"))
+        await rig.placement.renew([])
+        assert [each.id for each in rig.placement.workers] == ["w-1", "w-2"]
+        rig.now += REFRESH_SECONDS
+        await rig.placement.renew([])
+        assert [each.id for each in rig.placement.workers] == ["w-2"]
 
 
 class TestStaleSlots:
