@@ -9,7 +9,7 @@ import http
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from websockets.http11 import Request
@@ -23,7 +23,7 @@ from common.observe.metrics import DispatcherMetrics, LastingTask
 from common.observe.tracing import NO_TRACER, Tracer
 from common.runtime.lasting_task import repeat
 from common.settings.tenants import NO_TENANTS, Tenants
-from common.store.leases import CallLease, Renewal
+from common.store.leases import Renewal
 from common.store.registry import Registry
 from dispatcher import admission
 from dispatcher.api.commands import CallCommands, CommandError, CommandsWithoutWorker
@@ -39,6 +39,7 @@ from dispatcher.recording.recordings import Recordings, RecordingSettings
 from dispatcher.records.record_taker import NO_RECORDS, RecordTaker
 from dispatcher.records.record_writer import RecordWriter
 from dispatcher.runner.call_runner import CallRunner
+from dispatcher.runner.held_calls import held
 from dispatcher.runner.page_line import PageLine, PageTable
 from dispatcher.security import OPEN, Security
 from dispatcher.workers.links import LinkPool
@@ -363,20 +364,13 @@ class Dispatcher:
         self, arrival: Arrival, target: str, authorization: str | None, origins: Sequence[str]
     ) -> CallRunner | tuple[http.HTTPStatus, str]:
         """Return the runner for a request with this target; or a status and a text to refuse it with."""
-        refused = admission.refusal(
-            self._security, arrival, target, authorization, origins, draining=self.draining
-        )
+        security = self._security
+        refused = admission.refusal(security, arrival, target, authorization, origins, draining=self.draining)
         if refused is not None:
             return refused
         # The token is checked, so metadata may be read from here.
-        runner = CallRunner(
-            self,
-            protocol.metadata(target),
-            self._limits,
-            arrival.since_seconds,
-            traceparent=protocol.traceparent(target),
-        )
-        return self._add(runner)
+        metadata, traceparent = protocol.metadata(target), protocol.traceparent(target)
+        return self._add(CallRunner(self, metadata, self._limits, arrival.since_seconds, traceparent=traceparent))
 
     def page_call(self, connection: CallerConnection) -> CallRunner | None:
         """Return the runner of a call from the live page; None while this dispatcher drains."""
@@ -460,7 +454,7 @@ class Dispatcher:
     async def _renew_once(self) -> None:
         """Beat: publish what has changed, and learn what others have changed."""
         self._changed.clear()
-        holders, leases = self._published(self._runners)
+        holders, leases = held(self._runners)
         await self._heed(holders, await self.placement.renew(leases))
         await self._hang_up_asked()
         self._keep_links()
@@ -472,16 +466,10 @@ class Dispatcher:
     async def _publish_changed(self) -> None:
         """Publish calls whose records have changed, between two beats."""
         changed, self._changed = self._changed, set()
-        holders, leases = self._published(changed)
+        holders, leases = held(changed)
         if not self.placement.redis_is_away:
             await self._heed(holders, await self.placement.publish(leases))
             await self.placement.remember({uuid: runner.call.memory for uuid, runner in holders.items()})
-
-    @staticmethod
-    def _published(runners: Iterable[CallRunner]) -> tuple[dict[str, CallRunner], list[CallLease]]:
-        """Return those of some calls that Redis is to know, and their records."""
-        held = {lease.uuid: (runner, lease) for runner in runners if (lease := runner.lease()) is not None}
-        return {uuid: runner for uuid, (runner, _) in held.items()}, [lease for _, lease in held.values()]
 
     async def _heed(self, holders: Mapping[str, CallRunner], renewal: Renewal) -> None:
         """Detach from calls that others have, and write what Redis lacks again."""

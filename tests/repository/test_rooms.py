@@ -68,7 +68,9 @@ ROOMS_OF_A_PACKAGE = {
     },
     "dispatcher.workers": {"dispatcher.api", "dispatcher.call"},
     "dispatcher.security": set[str](),
+    "dispatcher.admission": {"dispatcher.avr", "dispatcher.security"},
     "dispatcher.service": {
+        "dispatcher.admission",
         *("dispatcher.api", "dispatcher.asterisk", "dispatcher.avr", "dispatcher.call", "dispatcher.runner"),
         *("dispatcher.recording", "dispatcher.records", "dispatcher.security", "dispatcher.workers"),
     },
@@ -159,6 +161,7 @@ INTERPRETED = {
     "dispatcher/runner/call_trace.py": "runs a few times in a traced call",
     "dispatcher/runner/call_end.py": _ONCE_A_CALL,
     "dispatcher/runner/calls.py": "an interface",
+    "dispatcher/runner/held_calls.py": "runs a few times a second",
     "dispatcher/call/identity.py": _RECORDS,
     "dispatcher/call/limits.py": "constants and a dataclass",
     "dispatcher/runner/page_line.py": _ONCE_A_CALL,
