@@ -50,6 +50,7 @@ WITH_IO: Final = (
     "common/store/test_embedded_redis.py",
     "common/store/test_redis_account.py",
     "common/store/test_registry_tls.py",
+    "common/store/test_sentinels.py",
     "dispatcher/api/test_access.py",
     "dispatcher/api/test_admin.py",
     "dispatcher/api/test_event_stream.py",

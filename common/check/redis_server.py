@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError
@@ -15,6 +14,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyErr
 from common.check.check import Check
 from common.check.finding import Finding, State
 from common.errors import RegistryUnavailable
+from common.net.redis_url import shown
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from common.store.registry import Registry
@@ -43,7 +43,7 @@ def check(settings: Settings, role: Role, seconds: float) -> Check:
             return [Finding(NAME, State.SKIPPED, "", what)]
 
         return Check(NAME, "", embedded)
-    value = _shown(url)
+    value = shown(url)
 
     async def look() -> Sequence[Finding]:
         return await _look(url, value, seconds)
@@ -156,15 +156,3 @@ def _todo(error: RegistryUnavailable) -> str:
         case ReadOnlyError():
             return "REDIS_URL must name the primary, and not a replica"
     return "start Redis, or correct REDIS_URL"
-
-
-def _shown(url: str) -> str:
-    """Return the address of a Redis URL, without user and password."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return f"unix://{parts.path}"
-    try:
-        port = parts.port or 6379
-    except ValueError:
-        port = 6379
-    return f"{parts.scheme}://{parts.hostname or 'localhost'}:{port}{parts.path}"

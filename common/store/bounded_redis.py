@@ -7,19 +7,21 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from common.errors import RegistryUnavailable
 from common.store.redis_account import Account
+from common.store.redis_pool import redis_pool, server_of
+from common.store.sentinels import PrimaryPool
 
 # Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
 _MAX_CONNECTIONS: Final = 8
 
 
 class BoundedRedis:
-    """One Redis server, as a process uses it.
+    """One Redis, as a process uses it: a server, or the primary that sentinels name.
 
     Attributes:
         redis: redis-py's client. Let `run` execute its commands.
@@ -29,8 +31,7 @@ class BoundedRedis:
         self.redis = redis
         self._account = account
         self._timeout_seconds = timeout_seconds
-        options = redis.connection_pool.connection_kwargs
-        self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        self._name = server_of(redis.connection_pool)
         # First come, first served; in redis-py's own blocking pool a new command may overtake a waiting one.
         self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
 
@@ -42,18 +43,7 @@ class BoundedRedis:
             ValueError: the URL is not a Redis URL.
         """
         account = Account(url)
-        pool = ConnectionPool(
-            **account.address,
-            credential_provider=account,
-            # The deadline around each command (`run`) covers reads and writes; redis-py's own would start a
-            # task per command.
-            socket_timeout=None,
-            socket_connect_timeout=timeout_seconds,
-            decode_responses=True,
-            # An invalid byte then spoils its own record and not the whole reply.
-            encoding_errors="replace",
-            protocol=2,
-        )
+        pool = redis_pool(account, timeout_seconds=timeout_seconds)
         return cls(Redis.from_pool(pool), account, timeout_seconds=timeout_seconds)
 
     def use_account(self, url: str | None) -> None:
@@ -76,10 +66,18 @@ class BoundedRedis:
             async with asyncio.timeout(self._timeout_seconds), self._connections:
                 return await command(*args, **options)
         except TimeoutError as error:
+            self._failed()
             message = f"Redis at {self._name} did not answer within {self._timeout_seconds} s"
             raise RegistryUnavailable(message) from error
         except (RedisError, OSError) as error:
+            self._failed()
             raise RegistryUnavailable(f"Redis at {self._name} failed: {error}") from error
+
+    def _failed(self) -> None:
+        """Ask the sentinels for the primary again, because it may be another server now."""
+        pool = self.redis.connection_pool
+        if isinstance(pool, PrimaryPool):
+            pool.look_again()
 
     async def aclose(self) -> None:
         """Close the connections."""

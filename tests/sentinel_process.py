@@ -1,0 +1,262 @@
+"""Redis with replicas and sentinels that tests start: each a real `redis-server`, on free ports of loopback.
+
+Tests kill, stop and start the servers, and may hold a replica back from its primary.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import redis
+
+from tests.redis_process import find_redis_server
+
+SERVICE: Final = "calls"
+PATIENCE_SECONDS: Final = 60.0
+DOWN_AFTER_MS: Final = 2000
+"""Time without an answer after which a sentinel takes a server for down."""
+_POLL_SECONDS: Final = 0.02
+_STOP_SECONDS: Final = 10
+
+T = TypeVar("T")
+
+
+class Server:
+    """One `redis-server`, as a Redis or as a sentinel, on a port of its own that it keeps.
+
+    Attributes:
+        port: on loopback.
+    """
+
+    def __init__(self, executable: Path, folder: Path, password: str | None = None) -> None:
+        self.port = _free_port()
+        self._executable = executable
+        self._folder = folder
+        self._password = password
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir()
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    def client(self) -> redis.Redis:
+        """Return a client of this server, whatever its role is."""
+        return redis.Redis(
+            "127.0.0.1", self.port, password=self._password, decode_responses=True, socket_timeout=5
+        )
+
+    def ask(self, *command: str | int) -> Any:
+        """Execute one command."""
+        with self.client() as client:
+            return client.execute_command(*command)
+
+    def run(self, *arguments: str) -> None:
+        """Start the process, and return when it answers."""
+        self._process = subprocess.Popen(
+            [self._executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(lambda: _answers(self), f"{self.address} answers")
+
+    def kill(self) -> None:
+        """End the process by SIGKILL, in any state."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_STOP_SECONDS)
+
+    def freeze(self) -> None:
+        """Stop the process: connections are accepted, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+class Watched:
+    """A primary, its replicas and their sentinels.
+
+    Attributes:
+        servers: the first one is the primary at the start.
+        sentinels: that watch it.
+    """
+
+    def __init__(
+        self,
+        *,
+        replicas: int = 1,
+        sentinels: int = 3,
+        password: str | None = None,
+        sentinel_password: str | None = None,
+    ) -> None:
+        """Start all of them, and return when the sentinels know each other and the replicas are in step."""
+        executable = find_redis_server()
+        if executable is None:
+            raise FileNotFoundError("redis-server")
+        self._folder = Path(tempfile.mkdtemp(prefix="sentinels-"))
+        self._password, self._sentinel_password = password, sentinel_password
+        self._count = sentinels
+        self.servers = [
+            Server(executable, self._folder / f"redis-{number}", password) for number in range(1 + replicas)
+        ]
+        self.sentinels = [
+            Server(executable, self._folder / f"sentinel-{number}", sentinel_password)
+            for number in range(sentinels)
+        ]
+        try:
+            self.start_server(self.servers[0])
+            for server in self.servers[1:]:
+                self.start_server(server, self.servers[0])
+            until(lambda: self._in_step() == replicas, "the replicas are in step")
+            for sentinel in self.sentinels:
+                self._start_sentinel(sentinel)
+            until(lambda: all(self._knows_all(each) for each in self.sentinels), "the sentinels know all")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """URL for the service, with all sentinels."""
+        account = f":{self._password}@" if self._password else ""
+        hosts = ",".join(each.address for each in self.sentinels)
+        query = f"?sentinel_password={self._sentinel_password}" if self._sentinel_password else ""
+        return f"redis+sentinel://{account}{hosts}/{SERVICE}/0{query}"
+
+    def start_server(self, server: Server, primary: Server | None = None) -> None:
+        """Start a Redis, which follows `primary`."""
+        options = {
+            **{"port": server.port, "bind": "127.0.0.1", "dir": server._folder, "save": "", "repl-timeout": 5},
+            **{"repl-diskless-sync": "yes", "repl-diskless-sync-delay": 0, "maxmemory-policy": "noeviction"},
+        }
+        if primary is not None:
+            options["replicaof"] = f"127.0.0.1 {primary.port}"
+        if self._password is not None:
+            options |= {"requirepass": self._password, "masterauth": self._password}
+        server.run(
+            *(part for name, value in options.items() for part in (f"--{name}", *(str(value).split() or [""])))
+        )
+
+    def hold_back(self, replica: Server) -> None:
+        """Stop a replica, and let nothing that is written from now on reach it, not even its socket."""
+        replica.freeze()
+        self.primary().ask("CLIENT", "KILL", "TYPE", "replica")
+
+    def primary(self) -> Server:
+        """Return the server that most sentinels name."""
+        named = [self.named_by(each) for each in self.sentinels]
+        port = max(set(named), key=named.count)
+        return next(each for each in self.servers if each.port == port)
+
+    def wait_for_failover(self, before: Server) -> Server:
+        """Return the new primary, as soon as all sentinels name it and it says so, too."""
+
+        def moved() -> Server | None:
+            ports = {self.named_by(each) for each in self.sentinels}
+            if len(ports) != 1 or before.port in ports:
+                return None
+            (port,) = ports
+            (server,) = [each for each in self.servers if each.port == port]
+            return server if role_of(server) == "master" else None
+
+        return until(moved, "the sentinels have a new primary")
+
+    def close(self) -> None:
+        """End all processes, and remove their files."""
+        for each in (*self.sentinels, *self.servers):
+            each.kill()
+        shutil.rmtree(self._folder)
+
+    def _start_sentinel(self, sentinel: Server) -> None:
+        quorum = self._count // 2 + 1
+        lines = [
+            f"port {sentinel.port}",
+            "bind 127.0.0.1",
+            f"dir {sentinel._folder}",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} {quorum}",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE} 10000",
+        ]
+        if self._password is not None:
+            lines.append(f"sentinel auth-pass {SERVICE} {self._password}")
+        if self._sentinel_password is not None:
+            lines += [
+                f"requirepass {self._sentinel_password}",
+                f"sentinel sentinel-pass {self._sentinel_password}",
+            ]
+        file = sentinel._folder / "sentinel.conf"
+        file.write_text("\n".join(lines) + "\n")
+        sentinel.run(str(file), "--sentinel")
+
+    def _in_step(self) -> int:
+        with self.servers[0].client() as client:
+            about = client.info("replication")
+        return sum(
+            isinstance(each, dict) and each.get("state") == "online"
+            for name, each in about.items()
+            if name.startswith("slave")
+        )
+
+    def _knows_all(self, sentinel: Server) -> bool:
+        with sentinel.client() as client:
+            state = client.sentinel_masters()[SERVICE]
+        return bool(
+            state["num-other-sentinels"] == self._count - 1 and state["num-slaves"] == len(self.servers) - 1
+        )
+
+    def named_by(self, sentinel: Server) -> int:
+        """Return the port of the server that a sentinel takes for the primary."""
+        _, port = sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return int(port)
+
+
+def role_of(server: Server) -> str | None:
+    """Return `master` or `slave`; None: the server does not answer."""
+    try:
+        return str(server.ask("ROLE")[0])
+    except redis.RedisError:
+        return None
+
+
+def until(found: Callable[[], T | None], what: str) -> T:
+    """Ask until there is an answer.
+
+    Raises:
+        TimeoutError: there was none in time; names `what`.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (answer := found()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {PATIENCE_SECONDS:g} s: {what}")
+        time.sleep(_POLL_SECONDS)
+    return answer
+
+
+def _answers(server: Server) -> bool:
+    assert server._process is not None
+    if server._process.poll() is not None:
+        raise RuntimeError(f"redis-server ended with {server._process.returncode}: is port {server.port} taken?")
+    try:
+        return bool(server.ask("PING"))
+    except redis.RedisError:
+        return False
+
+
+def _free_port() -> int:
+    """Return a port that was free just now; sentinels rewrite their addresses, and cannot use a Unix socket."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
