@@ -6,6 +6,7 @@ Tests kill, stop and start the servers, and may hold a replica back from its pri
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,16 +32,19 @@ T = TypeVar("T")
 
 
 class Server:
-    """One `redis-server`, as a Redis or as a sentinel, on a port of its own that it keeps.
+    """One `redis-server`, as a Redis or as a sentinel, on a loopback address and a port that it keeps.
 
     Attributes:
-        port: on loopback.
+        host: an address that nothing else uses, so that no outgoing connection can have the port meanwhile.
+        port: free there.
+        folder: for its files.
     """
 
     def __init__(self, executable: Path, folder: Path, password: str | None = None) -> None:
-        self.port = _free_port()
+        self.host = f"127.{random.randrange(64, 192)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+        self.port = _free_port(self.host)
         self._executable = executable
-        self._folder = folder
+        self.folder = folder
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
@@ -48,13 +52,11 @@ class Server:
     @property
     def address(self) -> str:
         """Host and port."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def client(self) -> redis.Redis:
         """Return a client of this server, whatever its role is."""
-        return redis.Redis(
-            "127.0.0.1", self.port, password=self._password, decode_responses=True, socket_timeout=5
-        )
+        return redis.Redis(self.host, self.port, password=self._password, decode_responses=True, socket_timeout=5)
 
     def ask(self, *command: str | int) -> Any:
         """Execute one command."""
@@ -138,12 +140,13 @@ class Watched:
 
     def start_server(self, server: Server, primary: Server | None = None) -> None:
         """Start a Redis, which follows `primary`."""
-        options = {
-            **{"port": server.port, "bind": "127.0.0.1", "dir": server._folder, "save": "", "repl-timeout": 5},
-            **{"repl-diskless-sync": "yes", "repl-diskless-sync-delay": 0, "maxmemory-policy": "noeviction"},
+        options: dict[str, object] = {
+            **{"port": server.port, "bind": server.host, "protected-mode": "no"},
+            **{"dir": server.folder, "save": "", "maxmemory-policy": "noeviction"},
+            **{"repl-timeout": 5, "repl-diskless-sync": "yes", "repl-diskless-sync-delay": 0},
         }
         if primary is not None:
-            options["replicaof"] = f"127.0.0.1 {primary.port}"
+            options["replicaof"] = f"{primary.host} {primary.port}"
         if self._password is not None:
             options |= {"requirepass": self._password, "masterauth": self._password}
         server.run(
@@ -158,18 +161,16 @@ class Watched:
     def primary(self) -> Server:
         """Return the server that most sentinels name."""
         named = [self.named_by(each) for each in self.sentinels]
-        port = max(set(named), key=named.count)
-        return next(each for each in self.servers if each.port == port)
+        return self._at(max(set(named), key=named.count))
 
     def wait_for_failover(self, before: Server) -> Server:
         """Return the new primary, as soon as all sentinels name it and it says so, too."""
 
         def moved() -> Server | None:
-            ports = {self.named_by(each) for each in self.sentinels}
-            if len(ports) != 1 or before.port in ports:
+            named = {self.named_by(each) for each in self.sentinels}
+            if len(named) != 1 or before.address in named:
                 return None
-            (port,) = ports
-            (server,) = [each for each in self.servers if each.port == port]
+            server = self._at(named.pop())
             return server if role_of(server) == "master" else None
 
         return until(moved, "the sentinels have a new primary")
@@ -184,9 +185,10 @@ class Watched:
         quorum = self._count // 2 + 1
         lines = [
             f"port {sentinel.port}",
-            "bind 127.0.0.1",
-            f"dir {sentinel._folder}",
-            f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} {quorum}",
+            f"bind {sentinel.host}",
+            "protected-mode no",
+            f"dir {sentinel.folder}",
+            f"sentinel monitor {SERVICE} {self.servers[0].host} {self.servers[0].port} {quorum}",
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
             f"sentinel failover-timeout {SERVICE} 10000",
         ]
@@ -197,7 +199,7 @@ class Watched:
                 f"requirepass {self._sentinel_password}",
                 f"sentinel sentinel-pass {self._sentinel_password}",
             ]
-        file = sentinel._folder / "sentinel.conf"
+        file = sentinel.folder / "sentinel.conf"
         file.write_text("\n".join(lines) + "\n")
         sentinel.run(str(file), "--sentinel")
 
@@ -217,10 +219,12 @@ class Watched:
             state["num-other-sentinels"] == self._count - 1 and state["num-slaves"] == len(self.servers) - 1
         )
 
-    def named_by(self, sentinel: Server) -> int:
-        """Return the port of the server that a sentinel takes for the primary."""
-        _, port = sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        return int(port)
+    def named_by(self, sentinel: Server) -> str:
+        """Return the address of the server that a sentinel takes for the primary."""
+        return ":".join(sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE))
+
+    def _at(self, address: str) -> Server:
+        return next(each for each in self.servers if each.address == address)
 
 
 def role_of(server: Server) -> str | None:
@@ -255,8 +259,8 @@ def _answers(server: Server) -> bool:
         return False
 
 
-def _free_port() -> int:
-    """Return a port that was free just now; sentinels rewrite their addresses, and cannot use a Unix socket."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
+def _free_port(host: str) -> int:
+    """Return a free port; sentinels cannot use a Unix socket."""
+    with socket.create_server((host, 0)) as free:
         port: int = free.getsockname()[1]
         return port

@@ -139,7 +139,7 @@ async def test_replica_in_place_of_the_primary_gets_no_command(
     (replica,) = [each for each in shared.servers if each is not shared.primary()]
 
     async def stale(_: str) -> tuple[str, int]:
-        return "127.0.0.1", replica.port
+        return replica.host, replica.port
 
     monkeypatch.setattr(pool_of(registry).sentinels, "discover_master", stale)
     with pytest.raises(RegistryUnavailable, match=f"{replica.address} is not the primary any more"):
@@ -242,12 +242,12 @@ async def test_stale_sentinel_is_outvoted(watched: Watched, registry_of: Callabl
     stale.freeze()
     watched.sentinels[1].ask("SENTINEL", "FAILOVER", "calls")
     until(
-        lambda: former.port not in {watched.named_by(each) for each in watched.sentinels[1:]},
+        lambda: former.address not in {watched.named_by(each) for each in watched.sentinels[1:]},
         "the others have a new primary",
     )
     stale.thaw()
     registry = registry_of(watched.url, 30)
-    assert await pool_of(registry).get_master_address() != ("127.0.0.1", former.port)
+    assert await pool_of(registry).get_master_address() != (former.host, former.port)
 
 
 async def test_what_a_lagging_replica_lost_is_written_again(
