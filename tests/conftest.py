@@ -131,6 +131,14 @@ def locked_redis() -> Iterator[RealRedis]:
 
 
 @pytest.fixture
+def watched() -> Iterator[Watched]:
+    """Yield a primary, a replica and three sentinels of the test's own."""
+    watched = start_watched()
+    yield watched
+    watched.close()
+
+
+@pytest.fixture
 async def registry(redis_url: str) -> AsyncIterator[Registry]:
     """Yield the registry of an empty Redis, real and embedded in turn."""
     registry = Registry.from_url(redis_url, timeout_seconds=30)

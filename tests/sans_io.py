@@ -107,7 +107,9 @@ WITH_IO: Final = (
 )
 """Folders, files and tests below `tests/` that need a socket, a process or real time."""
 
-REDIS: Final = frozenset({"redis_server", "real_redis_url", "redis_url", "redis_process", "locked_redis"})
+REDIS: Final = frozenset(
+    {"redis_server", "real_redis_url", "redis_url", "redis_process", "locked_redis", "watched"}
+)
 """Fixtures of real servers."""
 
 IO_EVENTS: Final = frozenset(

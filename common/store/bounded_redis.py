@@ -46,6 +46,12 @@ class BoundedRedis:
         pool = redis_pool(account, timeout_seconds=timeout_seconds)
         return cls(Redis.from_pool(pool), account, timeout_seconds=timeout_seconds)
 
+    @property
+    def switches(self) -> int:
+        """How often another server has become the primary: it may lack the latest writes."""
+        pool = self.redis.connection_pool
+        return pool.switches if isinstance(pool, PrimaryPool) else 0
+
     def use_account(self, url: str | None) -> None:
         """Use this URL's user and password for new connections; open connections stay."""
         if url is not None:

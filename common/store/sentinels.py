@@ -198,7 +198,11 @@ class PrimarySslConnection(PrimaryConnection, SSLConnection):
 
 
 class PrimaryPool(SentinelConnectionPool):
-    """Connections to the present primary of a service."""
+    """Connections to the present primary of a service.
+
+    Attributes:
+        switches: how often another server has become the primary.
+    """
 
     def __init__(self, sentinels: Sentinels, **options: Any) -> None:
         """Create a pool that connects at its first command.
@@ -211,6 +215,7 @@ class PrimaryPool(SentinelConnectionPool):
         self._looking: asyncio.Task[None] | None = None
         self._asked_seconds = 0.0
         self._has_answer = False
+        self.switches = 0
 
     @property
     def sentinels(self) -> Sentinels:
@@ -229,6 +234,7 @@ class PrimaryPool(SentinelConnectionPool):
             raise
         self._has_answer = True
         if before not in (None, address):
+            self.switches += 1
             log.info("redis primary changed", service=self.service_name, primary=_joined(address))
         return address
 

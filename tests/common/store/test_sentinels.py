@@ -31,14 +31,6 @@ def shared() -> Iterator[Watched]:
 
 
 @pytest.fixture
-def watched() -> Iterator[Watched]:
-    """Yield servers of the test's own."""
-    watched = start_watched()
-    yield watched
-    watched.close()
-
-
-@pytest.fixture
 async def registry_of() -> AsyncIterator[Callable[..., Registry]]:
     """Yield a function that opens registries, which are closed behind the test."""
     opened: list[Registry] = []
