@@ -182,7 +182,7 @@ async def test_killed_primary_with_lagging_replicas_loses_nothing(
     await went_well(cluster, simulator, callers, len(callers.calls) + held)
 
 
-async def test_paused_primary_that_wakes_after_the_failover_changes_nothing(
+async def test_primary_that_wakes_after_a_failover_changes_nothing(
     watched: Watched, cluster: Cluster, simulator: RealtimeSimulator
 ) -> None:
     callers = Callers([await cluster.url(number) for number in range(2)])

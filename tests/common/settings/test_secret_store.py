@@ -88,7 +88,7 @@ def test_password_of_redis_is_replaced_beside_its_url() -> None:
     assert {"first", "p@ss/word", "p%40ss%2Fword"} <= secrets.seen
 
 
-def test_accounts_of_primary_and_sentinels_are_replaced_in_the_url() -> None:
+def test_accounts_of_primary_and_sentinels_are_replaced() -> None:
     url = "redis+sentinel://user:{0}@one,two/calls?sentinel_password={0}"
     secrets = Secrets(settings(REDIS_URL=url.format("first")))
     replacement = secrets.replace(settings(REDIS_URL=url.format("second")))
