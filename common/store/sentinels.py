@@ -16,10 +16,12 @@ from typing import Any, Final
 
 import structlog
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from common.store.tls_connection import TlsConnection
 
 ASK_AGAIN_SECONDS: Final = 1.0
 """Age from which on an answer of the sentinels is asked for again before the next command."""
@@ -193,7 +195,7 @@ class PrimaryConnection(SentinelManagedConnection):
             raise RedisConnectionError(f"{self.host}:{self.port} is not the primary any more")
 
 
-class PrimarySslConnection(PrimaryConnection, SSLConnection):
+class PrimaryTlsConnection(PrimaryConnection, TlsConnection):
     """The same with TLS."""
 
 

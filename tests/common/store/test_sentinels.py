@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -13,10 +14,11 @@ from common.store.leases import CallLease
 from common.store.pins import Pin
 from common.store.registry import Registry
 from common.store.sentinels import NoPrimary, PrimaryPool
+from tests.certificates import Authority
 from tests.common.store.test_registry import publish, worker
 from tests.conftest import start_watched
 from tests.helpers import eventually
-from tests.sentinel_process import PATIENCE_SECONDS, Server, Watched, until
+from tests.sentinel_process import PATIENCE_SECONDS, Server, Watched, find_redis_with_tls, until
 
 PASSWORD = "p4ssw0rd-of-the-primary"
 SENTINEL_PASSWORD = "p4ssw0rd-of-the-sentinels"
@@ -280,3 +282,22 @@ async def pin(registry: Registry, uuid: str, *, epoch: int) -> Pin:
 
 def lease(uuid: str, epoch: int) -> CallLease:
     return CallLease(uuid, "w1", epoch, "open", None, 1, {})
+
+
+async def test_tls_reaches_sentinels_and_primary(tmp_path: Path, registry_of: Callable[..., Registry]) -> None:
+    if find_redis_with_tls() is None:
+        pytest.skip("no redis-server on PATH was built with TLS")
+    watched = start_watched(authority=Authority(tmp_path), password=PASSWORD, sentinel_password=SENTINEL_PASSWORD)
+    try:
+        registry = registry_of(watched.url, 30)
+        await registry.claim("first", seconds=600)
+        assert "first" in names(watched.primary())
+        stranger = registry_of(watched.url.partition("&ssl_ca_certs")[0], 30)
+        with pytest.raises(RegistryUnavailable, match="certificate verify failed"):
+            await stranger.workers()
+        former = watched.primary()
+        former.kill()
+        await claimed(registry, "after")
+        assert "after" in names(watched.wait_for_failover(former))
+    finally:
+        watched.close()
