@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from common.errors import RegistryUnavailable
@@ -18,7 +20,15 @@ from tests.certificates import Authority
 from tests.common.store.test_registry import publish, worker
 from tests.conftest import start_watched
 from tests.helpers import eventually
-from tests.sentinel_process import PATIENCE_SECONDS, Server, Watched, find_redis_with_tls, until
+from tests.sentinel_process import (
+    PATIENCE_SECONDS,
+    SERVICE,
+    Server,
+    Watched,
+    find_redis_with_tls,
+    role_of,
+    until,
+)
 
 PASSWORD = "p4ssw0rd-of-the-primary"
 SENTINEL_PASSWORD = "p4ssw0rd-of-the-sentinels"
@@ -214,34 +224,41 @@ async def test_former_primary_that_wakes_gets_no_command(
     assert "late" not in names(present), "the late command has changed nothing"
 
 
-async def test_demoted_primary_is_left_while_it_still_answers(
+async def test_former_primary_that_answers_gets_no_command(
     watched: Watched, registry_of: Callable[..., Registry]
 ) -> None:
     registry = registry_of(watched.url)
-    await registry.claim("before", seconds=600)
+    await asyncio.gather(*(registry.claim(f"before-{number}", seconds=600) for number in range(8)))
     former = watched.primary()
-    watched.sentinels[0].ask("SENTINEL", "FAILOVER", "calls")
+    # It goes on as a primary, as if the sentinels could not reach it, and closes no connection.
+    former.ask("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
+    watched.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
     present = watched.wait_for_failover(former)
 
     async def arrives() -> bool:
         await claimed(registry, "after")
         return "after" in names(present)
 
-    # The former primary still answers until a sentinel demotes it.
     await eventually(arrives, PATIENCE_SECONDS)
+    await asyncio.gather(*(registry.claim(f"later-{number}", seconds=600) for number in range(16)))
+    assert role_of(former) == "master"
+    assert not any(name.startswith("later") for name in names(former))
 
 
-async def test_stale_sentinel_is_outvoted(watched: Watched, registry_of: Callable[..., Registry]) -> None:
-    former, stale = watched.primary(), watched.sentinels[0]
-    stale.freeze()
-    watched.sentinels[1].ask("SENTINEL", "FAILOVER", "calls")
-    until(
-        lambda: former.address not in {watched.named_by(each) for each in watched.sentinels[1:]},
-        "the others have a new primary",
-    )
-    stale.thaw()
-    registry = registry_of(watched.url, 30)
-    assert await pool_of(registry).get_master_address() != (former.host, former.port)
+async def test_answer_of_the_latest_failover_counts(
+    watched: Watched, registry_of: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(registry_of(watched.url, 30))
+    former, first, ask = watched.primary(), pool.sentinels.sentinels[0], pool.sentinels._ask
+    before = await ask(first)
+    watched.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
+    watched.wait_for_failover(former)
+
+    async def cut_off(sentinel: Redis) -> Mapping[str, Any] | None:
+        return before if sentinel is first else await ask(sentinel)
+
+    monkeypatch.setattr(pool.sentinels, "_ask", cut_off)
+    assert await pool.get_master_address() != (former.host, former.port)
 
 
 async def test_what_a_lagging_replica_lost_is_written_again(
