@@ -26,6 +26,9 @@ from common.store.tls_connection import TlsConnection
 ASK_AGAIN_SECONDS: Final = 1.0
 """Age from which on an answer of the sentinels is asked for again before the next command."""
 
+_ASK_INTERVAL_SECONDS: Final = 0.1
+"""Minimum time between two questions after failed commands: a Redis that refuses each one has the same answer."""
+
 _REST_SECONDS: Final = 0.02
 """Time for the other answers when more than half of the sentinels have answered: after a failover, its leader is
 alone with the news for a moment."""
@@ -215,8 +218,10 @@ class PrimaryPool(SentinelConnectionPool):
         """
         super().__init__(sentinels.service, sentinels, **options)  # type: ignore[no-untyped-call]
         self._looking: asyncio.Task[None] | None = None
-        self._asked_seconds = 0.0
+        self._asked_seconds = float("-inf")
         self._has_answer = False
+        # The primary of the last answer. The pool's own address changes before all that asked with it hear of it.
+        self._known: tuple[str, int] | None = None
         self.switches = 0
 
     @property
@@ -227,7 +232,6 @@ class PrimaryPool(SentinelConnectionPool):
 
     async def get_master_address(self) -> tuple[str, int]:
         """Ask for the primary, and close idle connections to another server."""
-        before = self.master_address
         self._asked_seconds = time.monotonic()
         try:
             address: tuple[str, int] = await super().get_master_address()  # type: ignore[no-untyped-call]
@@ -235,6 +239,7 @@ class PrimaryPool(SentinelConnectionPool):
             self._has_answer = False
             raise
         self._has_answer = True
+        before, self._known = self._known, address
         if before not in (None, address):
             self.switches += 1
             log.info("redis primary changed", service=self.service_name, primary=_joined(address))
@@ -257,9 +262,12 @@ class PrimaryPool(SentinelConnectionPool):
         await super().release(connection)
 
     def look_again(self) -> None:
-        """Ask for the primary soon; a question under way is enough."""
-        if self._looking is None or self._looking.done():
-            self._asked_seconds = time.monotonic()
+        """Ask for the primary soon; a question under way, or a moment ago, is enough."""
+        now = time.monotonic()
+        if self._looking is not None and not self._looking.done():
+            return
+        if now - self._asked_seconds >= _ASK_INTERVAL_SECONDS:
+            self._asked_seconds = now
             self._looking = asyncio.create_task(self._look(), name="look for the primary of Redis")
 
     async def aclose(self) -> None:

@@ -251,6 +251,7 @@ async def test_answer_of_the_latest_failover_counts(
     pool = pool_of(registry_of(watched.url, 30))
     former, first, ask = watched.primary(), pool.sentinels.sentinels[0], pool.sentinels._ask
     before = await ask(first)
+    assert await pool.get_master_address() == (former.host, former.port)
     watched.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
     watched.wait_for_failover(former)
 
@@ -258,7 +259,9 @@ async def test_answer_of_the_latest_failover_counts(
         return before if sentinel is first else await ask(sentinel)
 
     monkeypatch.setattr(pool.sentinels, "_ask", cut_off)
-    assert await pool.get_master_address() != (former.host, former.port)
+    found = await asyncio.gather(*(pool.get_master_address() for _ in range(8)))
+    assert (former.host, former.port) not in found
+    assert pool.switches == 1, "those who ask together count it once"
 
 
 async def test_what_a_lagging_replica_lost_is_written_again(
