@@ -54,6 +54,7 @@ SECRETS: Final = frozenset(
         "OPENAI_API_KEY",
         "SAFETY_IDENTIFIER_SECRET",
         "REDIS_URL_PASSWORD",
+        "REDIS_SENTINEL_PASSWORD",
         "STS_TOKEN",
         "ADMIN_TOKEN",
         "CLUSTER_TOKEN",

@@ -68,7 +68,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         *("call_records_redis_url", "call_records_redact", "recordings_dir", "recordings_keep_seconds"),
         "recordings_max_bytes",
     ),
-    "Redis": ("redis_url", "redis_url_password"),
+    "Redis": ("redis_url", "redis_url_password", "redis_sentinel_password"),
     "Access and encryption": (
         *("sts_token", "allowed_origins", "tls_cert", "tls_key", "admin_token", "page_calls", "cluster_token"),
         *("cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca"),

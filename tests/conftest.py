@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -18,6 +19,7 @@ from common.runtime.release import COMPILED
 from common.store.registry import Registry
 from tests import sans_io
 from tests.redis_process import EmbeddedRedis, RealRedis, RedisProcess, find_redis_server
+from tests.sentinel_process import Watched
 
 # One BLAS thread for each process, as in the service (`common.runtime.cli`). More threads wait for work in busy
 # loops and take the cores from the other test processes. NumPy reads these variables when it is imported.
@@ -60,6 +62,13 @@ def start_real_redis(password: str | None = None) -> RealRedis:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def start_watched(**options: Any) -> Watched:
+    """Start a primary with replicas and sentinels; arguments as in `Watched`."""
+    if find_redis_server() is None:
+        start_real_redis()  # skips the test, or fails it
+    return Watched(**options)
 
 
 _START: dict[str, Callable[[], RedisProcess]] = {"real": start_real_redis, "embedded": EmbeddedRedis}
@@ -119,6 +128,14 @@ def locked_redis() -> Iterator[RealRedis]:
     server = start_real_redis("redis-p4ssw0rd-of-this-test")
     yield server
     server.close()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """Yield a primary, a replica and three sentinels of the test's own."""
+    watched = start_watched()
+    yield watched
+    watched.close()
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ WITH_IO: Final = (
     "common/store/test_embedded_redis.py",
     "common/store/test_redis_account.py",
     "common/store/test_registry_tls.py",
+    "common/store/test_sentinels.py",
     "dispatcher/api/test_access.py",
     "dispatcher/api/test_admin.py",
     "dispatcher/api/test_event_stream.py",
@@ -109,7 +110,9 @@ WITH_IO: Final = (
 )
 """Folders, files and tests below `tests/` that need a socket, a process or real time."""
 
-REDIS: Final = frozenset({"redis_server", "real_redis_url", "redis_url", "redis_process", "locked_redis"})
+REDIS: Final = frozenset(
+    {"redis_server", "real_redis_url", "redis_url", "redis_process", "locked_redis", "watched"}
+)
 """Fixtures of real servers."""
 
 IO_EVENTS: Final = frozenset(

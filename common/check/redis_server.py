@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError
@@ -15,9 +14,11 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyErr
 from common.check.check import Check
 from common.check.finding import Finding, State
 from common.errors import RegistryUnavailable
+from common.net.redis_url import shown
 from common.settings.roles import Role
 from common.settings.settings import Settings
 from common.store.registry import Registry
+from common.store.sentinels import Answers, NoPrimary, PrimaryPool
 
 NAME: Final = "Redis"
 
@@ -31,6 +32,8 @@ CLOCK_SECONDS: Final = 5.0
 _REFUSED_USER: Final = re.compile(r"WRONGPASS|NOAUTH|username-password|authentication required", re.IGNORECASE)
 
 NEEDED_POLICY: Final = "noeviction"
+FEWEST_SENTINELS: Final = 3
+"""Number of sentinels of which more than half are left when one is lost."""
 
 
 def check(settings: Settings, role: Role, seconds: float) -> Check:
@@ -43,7 +46,7 @@ def check(settings: Settings, role: Role, seconds: float) -> Check:
             return [Finding(NAME, State.SKIPPED, "", what)]
 
         return Check(NAME, "", embedded)
-    value = _shown(url)
+    value = shown(url)
 
     async def look() -> Sequence[Finding]:
         return await _look(url, value, seconds)
@@ -64,14 +67,25 @@ async def _look(url: str, value: str, seconds: float) -> Sequence[Finding]:
         behind_seconds = await _seconds_behind(registry)
         previous = await registry.previous_workers()
         workers = len(await registry.workers())
+        sentinels = await registry.run(_sentinels)
     except RegistryUnavailable as error:
-        return [Finding(NAME, State.FAIL, value, str(error), _todo(error))]
+        cause = error.__cause__
+        what = cause.what if isinstance(cause, NoPrimary) else str(error)
+        return [Finding(NAME, State.FAIL, value, what, _todo(error))]
     finally:
         await registry.aclose()
-    problems = [*_of_server(about, policy), *_of_time(took_seconds, behind_seconds), *_of_releases(previous)]
+    problems = [
+        *_of_server(about, policy),
+        *_of_time(took_seconds, behind_seconds),
+        *_of_releases(previous),
+        *(_of_sentinels(sentinels) if sentinels is not None else ()),
+    ]
     if problems:
         return [Finding(NAME, state, value, what, todo) for state, what, todo in problems]
     what = f"version {about.get('redis_version')}, answers within {took_seconds * 1000:.0f} ms, {workers} workers"
+    if sentinels is not None:
+        state = sentinels.states[0]
+        what += f", {len(sentinels.states)} sentinels, primary {state['ip']}:{state['port']}"
     return [Finding(NAME, State.OK, value, what)]
 
 
@@ -85,7 +99,7 @@ def _of_server(about: dict[str, Any], policy: str | None) -> Iterator[_Problem]:
         needed = ".".join(map(str, OLDEST))
         yield State.FAIL, f"version {written} is too old", f"use Redis {needed} or newer"
     if about.get("redis_mode") == "cluster":
-        yield State.FAIL, "it is a Redis Cluster, which is not supported", "use a single Redis"
+        yield State.FAIL, "it is a Redis Cluster, which is not supported", "use one Redis, or sentinels"
     if policy not in (None, NEEDED_POLICY):
         what = f"maxmemory-policy is {policy}: Redis may delete the state of running calls"
         yield State.WARN, what, f"set maxmemory-policy to {NEEDED_POLICY}"
@@ -105,6 +119,22 @@ def _of_releases(previous: int) -> Iterator[_Problem]:
     if previous:
         what = f"{previous} workers of the previous release are here: the two releases share no calls"
         yield State.WARN, what, "drain the previous release, then switch: docs/releases.md"
+
+
+def _of_sentinels(answers: Answers) -> Iterator[_Problem]:
+    for name, fault in answers.faults.items():
+        yield State.WARN, f"sentinel {name}: {fault}", "start it, or correct its address in REDIS_URL"
+    if len(answers.states) + len(answers.faults) < FEWEST_SENTINELS:
+        what = "REDIS_URL names fewer than three sentinels"
+        yield State.WARN, what, "run three on three hosts, and name all of them"
+    if any(each.get("num-slaves") == 0 for each in answers.states):
+        yield State.WARN, "the primary has no replica, so there is no failover", "start a replica on another host"
+
+
+async def _sentinels(redis: Redis) -> Answers | None:
+    """Return the answers of all sentinels; None: there are none."""
+    pool = redis.connection_pool
+    return await pool.sentinels.ask(wait_for_all=True) if isinstance(pool, PrimaryPool) else None
 
 
 async def _ping(redis: Redis) -> None:
@@ -147,6 +177,8 @@ async def _seconds_behind(registry: Registry) -> float:
 
 
 def _todo(error: RegistryUnavailable) -> str:
+    if isinstance(error.__cause__, NoPrimary):
+        return error.__cause__.todo
     # A new connection's refused AUTH may reach us as a plain error with the words of Redis (WRONGPASS, NOAUTH).
     if isinstance(error.__cause__, AuthenticationError) or _REFUSED_USER.search(str(error)):
         return "set the user and password of Redis: REDIS_URL, or REDIS_URL_PASSWORD"
@@ -156,15 +188,3 @@ def _todo(error: RegistryUnavailable) -> str:
         case ReadOnlyError():
             return "REDIS_URL must name the primary, and not a replica"
     return "start Redis, or correct REDIS_URL"
-
-
-def _shown(url: str) -> str:
-    """Return the address of a Redis URL, without user and password."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return f"unix://{parts.path}"
-    try:
-        port = parts.port or 6379
-    except ValueError:
-        port = 6379
-    return f"{parts.scheme}://{parts.hostname or 'localhost'}:{port}{parts.path}"

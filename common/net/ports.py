@@ -7,9 +7,9 @@ import errno
 import os
 import socket
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from common.errors import SettingsError
+from common.net.redis_url import addresses
 
 ALL_ADDRESSES: Final = "::"
 """All IPv6 and IPv4 addresses; on a host without IPv6, all IPv4 addresses.
@@ -85,14 +85,21 @@ def host_and_port(host: str, port: int) -> str:
 def host_address(redis_url: str) -> str:
     """Return the address of this host on the route to Redis: processes that reach Redis also reach this address.
 
+    Of sentinels, the first one with an address shows the route: the name of one that is down may have none.
+
     Raises:
-        OSError: the host of `redis_url` has no address, or there is no route to it.
+        OSError: no host of `redis_url` has an address, or there is no route to it.
     """
-    url = urlsplit(redis_url)
-    if url.hostname is None:  # unix://
-        return "127.0.0.1"
-    family, _, _, _, target = socket.getaddrinfo(url.hostname, url.port or 6379, type=socket.SOCK_DGRAM)[0]
-    return _address_towards(family, target)
+    failed: OSError | None = None
+    for host, port in addresses(redis_url):
+        try:
+            family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            return _address_towards(family, target)
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return "127.0.0.1"  # unix://
 
 
 def outward_address() -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit
 
+from common.net import redis_url as redis_urls
 from common.settings import extensions
 from common.settings.recordings import BUILTIN, NONE
 from common.settings.values import OFF_WORDS, parse_json, text, word
@@ -49,20 +50,16 @@ def proxy_url(value: object) -> object:
 
 
 def redis_url(value: object) -> object:
-    """Accept the URL of a Redis server."""
+    """Accept the URL of a Redis server, or of sentinels."""
     if value is None:
         return None
+    if redis_urls.is_of_sentinels(str(word(value))):
+        redis_urls.parse_sentinels(str(value))
+        return value
     url = _split_url(value)
     if not (url.scheme in {"redis", "rediss"} and url.hostname) and not (url.scheme == "unix" and url.path):
-        raise ValueError("must be redis://host:port/db, rediss://host:port/db or unix:///path")
+        raise ValueError(f"must be {redis_urls.FORMS}")
     return value
-
-
-def with_password(url: str, password: str) -> str:
-    """Return the URL of a Redis with this password, and with the URL's own user."""
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{quote(password, safe='')}@{host}"))
 
 
 def host_address(value: object) -> object:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
+from common.net import redis_url
 from common.net.tls import problems_of_link, problems_of_port
 from common.settings import problems as setting_problems
 from common.settings.fields import SettingFields
@@ -38,12 +38,20 @@ def conflicts(settings: SettingFields, role: Role) -> list[str]:
 
 
 def _of_redis(settings: SettingFields) -> Iterator[str]:
-    if settings.redis_url_password is None:
-        return
-    if settings.redis_url is None:
-        yield "REDIS_URL_PASSWORD is set without REDIS_URL: set REDIS_URL too, or unset the password"
-    elif urlsplit(settings.redis_url).password is not None:
-        yield "REDIS_URL_PASSWORD is set, and REDIS_URL has a password: set one of them"
+    url = settings.redis_url
+    if settings.redis_url_password is not None:
+        if url is None:
+            yield "REDIS_URL_PASSWORD is set without REDIS_URL: set REDIS_URL too, or unset the password"
+        elif redis_url.has_password(url):
+            yield "REDIS_URL_PASSWORD is set, and REDIS_URL has a password: set one of them"
+    if settings.redis_sentinel_password is not None:
+        if url is None or not redis_url.is_of_sentinels(url):
+            yield (
+                "REDIS_SENTINEL_PASSWORD is set, and REDIS_URL names no sentinels: write them as "
+                "redis+sentinel://host:port,host:port/service, or unset the password"
+            )
+        elif redis_url.has_sentinel_password(url):
+            yield "REDIS_SENTINEL_PASSWORD is set, and REDIS_URL has a sentinel_password: set one of them"
 
 
 def _of_call_records(settings: SettingFields) -> Iterator[str]:

@@ -34,7 +34,7 @@ duration, token, key, address, destination or file stops the start: no other val
 ALWAYS_STOP: Final = frozenset(
     {
         *("port", "admin_port", "worker_port", "openai_api_key", "safety_identifier_secret"),
-        *("redis_url", "redis_url_password"),
+        *("redis_url", "redis_url_password", "redis_sentinel_password"),
         *("sts_token", "cluster_token", "admin_token", "allowed_origins", "tls_cert", "tls_key"),
         *("cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca"),
         *("transfer_context", "transfer_allowed", "fallback_extension"),

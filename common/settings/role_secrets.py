@@ -27,6 +27,7 @@ READERS: Final = {
     "cluster_tls_key": _DISPATCHER | _WORKER,
     "redis_url": _DISPATCHER | _WORKER,
     "redis_url_password": _DISPATCHER | _WORKER,
+    "redis_sentinel_password": _DISPATCHER | _WORKER,
 }
 """The roles that read a setting, for each setting that is or may hold a secret, or names its file."""
 

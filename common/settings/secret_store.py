@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
+from common.net.redis_url import without_account
 from common.net.tokens import Token
 from common.settings.fields import SECRETS
 from common.settings.settings import Settings
@@ -82,12 +82,7 @@ def _can_be_replaced(name: str, before: Settings, fresh: Settings) -> bool:
     if name in _TOKENS:
         return getattr(before, name) is not None and getattr(fresh, name) is not None
     if name.endswith("redis_url"):
-        return _without_account(getattr(before, name)) == _without_account(getattr(fresh, name))
+        # The address of a Redis cannot change during a run.
+        return without_account(getattr(before, name) or "") == without_account(getattr(fresh, name) or "")
     # A secret that was set or unset turns the webhook's signatures on or off.
     return name != "call_records_secret" or None not in (before.call_records_secret, fresh.call_records_secret)
-
-
-def _without_account(url: str | None) -> tuple[str, ...]:
-    """Return the address of a Redis, which cannot change during a run, without user and password."""
-    parts = urlsplit(url or "")
-    return (parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query)

@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, Field
 
 from common.net.proxy import Proxies
+from common.net.redis_url import with_password, with_sentinel_password
 from common.net.tls import TlsFiles
 from common.observe.log_options import LogFormat, LogLevel
-from common.settings.address_values import with_password
 from common.settings.cores import usable_cores
 from common.settings.field_types import (
     Address,
@@ -61,11 +61,16 @@ class ServiceFields(BaseModel):
     redis_url: RedisUrl = Field(
         default=None,
         repr=False,
-        description="URL of Redis: redis://, rediss:// or unix://; unset in serve: an embedded Redis",
+        description="URL of Redis: redis://, rediss://, unix://, or redis+sentinel:// with its sentinels; unset "
+        "in serve: an embedded Redis",
     )
     redis_url_password: Password = Field(
         default=None,
         description="the password of REDIS_URL as it is, without the quoting of URLs; in place of one in the URL",
+    )
+    redis_sentinel_password: Password = Field(
+        default=None,
+        description="the password of the sentinels in REDIS_URL as it is, in place of sentinel_password there",
     )
     sts_token: Token = Field(
         default=None,
@@ -151,10 +156,13 @@ class ServiceFields(BaseModel):
 
     @property
     def redis_address(self) -> str | None:
-        """REDIS_URL with REDIS_URL_PASSWORD, quoted as a URL needs it."""
-        if self.redis_url is None or self.redis_url_password is None:
-            return self.redis_url
-        return with_password(self.redis_url, self.redis_url_password.get_secret_value())
+        """REDIS_URL with REDIS_URL_PASSWORD and REDIS_SENTINEL_PASSWORD, quoted as a URL needs it."""
+        url = self.redis_url
+        if url is not None and self.redis_url_password is not None:
+            url = with_password(url, self.redis_url_password.get_secret_value())
+        if url is not None and self.redis_sentinel_password is not None:
+            url = with_sentinel_password(url, self.redis_sentinel_password.get_secret_value())
+        return url
 
     @property
     def proxies(self) -> Proxies:

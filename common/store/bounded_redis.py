@@ -14,12 +14,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from common.errors import RegistryBusy, RegistryUnavailable
 from common.store.redis_account import Account
+from common.store.redis_pool import redis_pool, server_of
+from common.store.sentinels import PrimaryPool
 
 # Commands in flight per process. More connections than this gain nothing: Redis runs one command at a time.
 _MAX_CONNECTIONS: Final = 8
@@ -36,7 +38,7 @@ _Waiting = deque[tuple[AsyncScript, Sequence[Any], asyncio.Future[Any]]]
 
 
 class BoundedRedis:
-    """One Redis server, as a process uses it.
+    """One Redis, as a process uses it: a server, or the primary that sentinels name.
 
     Attributes:
         redis: redis-py's client. Let `run` execute its commands.
@@ -46,8 +48,7 @@ class BoundedRedis:
         self.redis = redis
         self._account = account
         self._timeout_seconds = timeout_seconds
-        options = redis.connection_pool.connection_kwargs
-        self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        self._name = server_of(redis.connection_pool)
         # redis-py's own blocking pool lets a new command overtake a waiting one.
         self._free = _MAX_CONNECTIONS
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -64,19 +65,14 @@ class BoundedRedis:
             ValueError: the URL is not a Redis URL.
         """
         account = Account(url)
-        pool = ConnectionPool(
-            **account.address,
-            credential_provider=account,
-            # The deadline around each command (`run`) covers reads and writes; redis-py's own would start a
-            # task per command.
-            socket_timeout=None,
-            socket_connect_timeout=timeout_seconds,
-            decode_responses=True,
-            # An invalid byte then spoils its own record and not the whole reply.
-            encoding_errors="replace",
-            protocol=2,
-        )
+        pool = redis_pool(account, timeout_seconds=timeout_seconds)
         return cls(Redis.from_pool(pool), account, timeout_seconds=timeout_seconds)
+
+    @property
+    def switches(self) -> int:
+        """How often another server has become the primary: it may lack the latest writes."""
+        pool = self.redis.connection_pool
+        return pool.switches if isinstance(pool, PrimaryPool) else 0
 
     def use_account(self, url: str | None) -> None:
         """Use this URL's user and password for new connections; open connections stay."""
@@ -106,10 +102,12 @@ class BoundedRedis:
             self._answered_seconds = asyncio.get_running_loop().time()
             return answer
         except TimeoutError as error:
+            self._failed()
             message = f"Redis at {self._name} did not answer within {self._timeout_seconds} s"
             self._give_up(message)
             raise RegistryUnavailable(message) from error
         except (RedisError, OSError) as error:
+            self._failed()
             raise RegistryUnavailable(f"Redis at {self._name} failed: {error}") from error
         finally:
             self._release()
@@ -146,6 +144,7 @@ class BoundedRedis:
                 if answer.done():
                     continue  # whoever asked was cancelled
                 if isinstance(reply, Exception):
+                    self._failed()
                     answer.set_exception(RegistryUnavailable(f"Redis at {self._name} failed: {reply}"))
                 else:
                     answer.set_result(reply)
@@ -211,6 +210,12 @@ class BoundedRedis:
                 yield
             finally:
                 last_look.cancel()
+
+    def _failed(self) -> None:
+        """Ask the sentinels for the primary again, because it may be another server now."""
+        pool = self.redis.connection_pool
+        if isinstance(pool, PrimaryPool):
+            pool.look_again()
 
     async def aclose(self) -> None:
         """Close the connections; commands that wait are given up."""

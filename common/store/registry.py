@@ -99,12 +99,17 @@ class Registry:
         """Create a registry that connects at its first command.
 
         Args:
-            url: `redis://`, `rediss://` or `unix://`, as redis-py reads them.
+            url: as `common.net.redis_url` describes.
 
         Raises:
             ValueError: the URL is none of these.
         """
         return cls(BoundedRedis.from_url(url, timeout_seconds=timeout_seconds))
+
+    @property
+    def switches(self) -> int:
+        """How often another server has become the primary: it may lack the latest writes."""
+        return self._connection.switches
 
     def use_account(self, url: str | None) -> None:
         """Use this URL's user and password for new connections; open connections stay."""

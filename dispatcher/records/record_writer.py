@@ -131,6 +131,7 @@ class RecordWriter:
         # Calls with a record, whose drafts are there yet; and those of them whose drafts may be dropped.
         self._recorded: set[str] = set()
         self._undropped: set[str] = set()
+        self._switches = registry.switches
         # Calls without a holder, and since when this dispatcher has seen none.
         self._missing: dict[str, float] = {}
 
@@ -166,6 +167,11 @@ class RecordWriter:
             await self._registry.drop_drafts(dropped)
             self._undropped -= dropped
             self._recorded -= dropped
+        if self._switches != self._registry.switches:
+            # Another server is the primary of Redis, and may lack the latest drafts.
+            self._switches = self._registry.switches
+            for call in calls:
+                call.facts.is_changed = True
         drafts: dict[str, str] = {}
         written: list[RecordedCall] = []
         chars = 0

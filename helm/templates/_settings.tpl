@@ -31,8 +31,13 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
 {{- $port | default (index . 1) -}}
 {{- end -}}
 
+{{- /* Returns text as a part of a URL. */ -}}
+{{- define "avr-sts.quoted" -}}
+{{- . | urlquery | replace "+" "%20" -}}
+{{- end -}}
+
 {{- define "avr-sts.redisIsBundled" -}}
-{{- if not (or .Values.redis.url .Values.redis.host .Values.configFromSecrets.REDIS_URL .Values.config.REDIS_URL_FILE) -}}true{{- end -}}
+{{- if not (or .Values.redis.url .Values.redis.host .Values.redis.sentinel.hosts .Values.configFromSecrets.REDIS_URL .Values.config.REDIS_URL_FILE) -}}true{{- end -}}
 {{- end -}}
 
 {{- /* The URL of Redis without a password; empty if a Secret has the URL. */ -}}
@@ -40,9 +45,15 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
 {{- $redis := .Values.redis -}}
 {{- if include "avr-sts.redisIsBundled" . -}}
 {{- printf "redis://%s-redis:6379/0" (include "avr-sts.fullname" .) -}}
+{{- else if $redis.sentinel.hosts -}}
+{{- $user := ternary (printf "%s@" (include "avr-sts.quoted" $redis.username)) "" (ne $redis.username "") -}}
+{{- $scheme := ternary "rediss+sentinel" "redis+sentinel" $redis.tls -}}
+{{- $hosts := join "," $redis.sentinel.hosts -}}
+{{- $of := ternary (printf "?sentinel_username=%s" (include "avr-sts.quoted" $redis.sentinel.username)) "" (ne $redis.sentinel.username "") -}}
+{{- printf "%s://%s%s/%s/%d%s" $scheme $user $hosts (include "avr-sts.quoted" $redis.sentinel.service) (int $redis.db) $of -}}
 {{- else if $redis.host -}}
 {{- $host := ternary (printf "[%s]" $redis.host) $redis.host (contains ":" $redis.host) -}}
-{{- $user := ternary (printf "%s@" ($redis.username | urlquery | replace "+" "%20")) "" (ne $redis.username "") -}}
+{{- $user := ternary (printf "%s@" (include "avr-sts.quoted" $redis.username)) "" (ne $redis.username "") -}}
 {{- printf "%s://%s%s:%d/%d" (ternary "rediss" "redis" $redis.tls) $user $host (int $redis.port) (int $redis.db) -}}
 {{- else -}}
 {{- $redis.url -}}
@@ -106,6 +117,13 @@ service reads them. It doubles `$`, because Kubernetes would expand $(NAME) and 
     secretKeyRef:
       name: {{ . }}
       key: {{ $root.Values.redis.passwordKey }}
+{{- end }}
+{{- with $root.Values.redis.sentinel.existingSecret }}
+- name: REDIS_SENTINEL_PASSWORD
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $root.Values.redis.sentinel.passwordKey }}
 {{- end }}
 - name: ADMIN_PORT
   value: "9090"

@@ -15,8 +15,9 @@ WRITTEN = {
     "CALL_RECORDS_WEBHOOK": "https://user:password@example.com/records",
     "CALL_RECORDS_SECRET": TOKEN,
     "CALL_RECORDS_REDIS_URL": "redis://:password@127.0.0.1:2",
-    "REDIS_URL": "redis://127.0.0.1:1",
+    "REDIS_URL": "redis+sentinel://127.0.0.1:1/calls",
     "REDIS_URL_PASSWORD": "password",
+    "REDIS_SENTINEL_PASSWORD": "password",
 }
 OF_WORKERS = {name for name in WRITTEN if name.startswith("OPENAI_")} | {"SAFETY_IDENTIFIER_SECRET"}
 OF_DISPATCHERS = {"STS_TOKEN", "ADMIN_TOKEN"} | {name for name in WRITTEN if name.startswith("CALL_RECORDS_")}

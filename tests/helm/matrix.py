@@ -96,6 +96,21 @@ MATRIX: Final[dict[str, Values]] = {
             "existingSecret": "redis",
         }
     },
+    "redis by sentinels": {
+        "redis": {
+            "sentinel": {
+                "hosts": ["sentinel-0.data.svc", "sentinel-1.data.svc:26380", "[fd00::3]:26380"],
+                "service": "calls",
+                "username": "watch",
+                "existingSecret": "sentinels",
+            },
+            "port": 6380,
+            "db": 2,
+            "tls": True,
+            "username": "calls",
+            "existingSecret": "redis",
+        }
+    },
     "secrets as files": {
         "configFromSecrets": {
             "OPENAI_API_KEY": {"name": "keys", "key": "openai", "asFile": True},

@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from tests.helm.matrix import MATRIX, Values
-from tests.helm.release import Object, example, render
+from tests.helm.release import Object, example, merged, render
 
 
 def policy(role: str, values: Values | None = None) -> Object:
@@ -78,6 +78,8 @@ def test_bundled_redis_accepts_only_both_roles_and_has_no_egress() -> None:
         ({"redis": {"url": "redis://[fd00::1]:6381/0"}}, 6381),
         (MATRIX["redis by secret"], 6379),
         (MATRIX["redis by host"], 6380),
+        *((MATRIX["redis by sentinels"], port) for port in (6380, 26379, 26380)),
+        (merged(MATRIX["redis by secret"], {"networkPolicy": {"sentinelPort": 26999}}), 26999),
         (MATRIX["restricted egress"], 16379),
     ],
 )

@@ -34,14 +34,16 @@ def test_every_command_names_an_object_of_the_release(values: Values) -> None:
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
 def test_notes_create_each_needed_secret_with_one_command(values: Values) -> None:
     release = render(values)
+    redis = values.get("redis", {})
+    of_redis = {each.get("existingSecret") for each in (redis, redis.get("sentinel", {}))}
     made = dict(re.findall(r" create secret (?:generic|tls) (\S+) (.*)$", release.notes, re.MULTILINE))
     assert len(made) == release.notes.count(" create secret "), "the second command would find the Secret there"
     for deployment in release.of_kind("Deployment"):
         for container in deployment["spec"]["template"]["spec"]["containers"]:
             for variable in container.get("env", []):
                 source = variable.get("valueFrom", {}).get("secretKeyRef")
-                # Redis's own Secret is there before the release.
-                if source and source["name"] != values.get("redis", {}).get("existingSecret"):
+                # Redis's own Secrets are there before the release.
+                if source and source["name"] not in of_redis:
                     assert f"--from-literal={source['key']}=" in made[source["name"]]
         for volume in deployment["spec"]["template"]["spec"]["volumes"]:
             if "secret" in volume:

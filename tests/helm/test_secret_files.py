@@ -30,7 +30,7 @@ def files(release: Release, role: str) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("role", ["dispatcher", "worker"])
 def test_each_secret_of_the_service_can_be_a_file(role: str) -> None:
-    names = [name.upper() for name in SECRETS if name not in {"redis_url_password"}]
+    names = [name.upper() for name in SECRETS if name not in {"redis_url_password", "redis_sentinel_password"}]
     values: Values = {
         "configFromSecrets": {name: {"name": "keys", "key": name.lower(), "asFile": True} for name in names}
     }

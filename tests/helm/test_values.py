@@ -193,6 +193,7 @@ BASES: tuple[Values, ...] = (
     {"monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}},
     {"serviceAccount": {"create": False}},
     MATRIX["redis by secret"],
+    MATRIX["redis by sentinels"],
     {"redis": {"host": "redis", "existingSecret": "redis"}},
     MATRIX["ports of URLs in secrets"],
     MATRIX["dispatchers by hpa"],
@@ -217,9 +218,13 @@ OTHER: dict[str, Any] = {
     "worker.autoscaling.type": "hpa",
     "worker.autoscaling.keda.serverAddress": "http://other:9090",
     "worker.autoscaling.keda.authenticationRef": {"name": "a"},
-    **{f"networkPolicy.{name}Port": 7777 for name in ("redis", "ami", "webhook", "recordsRedis", "otlp")},
+    **{
+        f"networkPolicy.{name}Port": 7777
+        for name in ("redis", "sentinel", "ami", "webhook", "recordsRedis", "otlp")
+    },
     "networkPolicy.dispatcherPorts": [7777],
     "redis.host": "other",
+    "redis.sentinel.hosts": ["other"],
     "ipFamilyPolicy": "PreferDualStack",
     "ipFamilies": ["IPv6"],
     "dispatcher.httpRoute.hostnames": ["a.example.com"],

@@ -39,7 +39,7 @@ ROOMS_OF_COMMON = {
     "common.link": {"common.errors", "common.net", "common.observe"},
     "common.runtime": {"common.errors", "common.net", "common.observe", "common.settings"},
     # The embedded Redis is a process, with a heartbeat.
-    "common.store": {"common.errors", "common.observe", "common.runtime"},
+    "common.store": {"common.errors", "common.net", "common.observe", "common.runtime"},
     # Checks look at all of them. Those of a role are imported by their names, as roles are.
     "common.check": {
         *("common.errors", "common.net", "common.observe", "common.runtime", "common.settings"),

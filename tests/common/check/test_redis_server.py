@@ -8,6 +8,7 @@ from common.check import redis_server
 from common.check.finding import Finding, State
 from common.settings.roles import Role
 from common.settings.settings import Settings
+from tests.conftest import start_watched
 from tests.redis_process import RealRedis
 
 
@@ -42,3 +43,41 @@ async def test_frozen_redis_is_given_up(locked_redis: RealRedis) -> None:
     locked_redis.thaw()
     assert found.state is State.FAIL
     assert found.todo
+
+
+async def test_sentinels_with_primary_and_replica_are_ok() -> None:
+    watched = start_watched(password="p4ssw0rd-of-redis", sentinel_password="p4ssw0rd-of-sentinels")
+    try:
+        (found,) = await look(watched.url)
+        assert found.state is State.OK, found
+        assert f"3 sentinels, primary {watched.primary().address}" in found.what
+        assert found.value.startswith("redis+sentinel://")
+        assert found.value.endswith("/calls/0")
+        assert "p4ssw0rd" not in repr(found)
+
+        (found,) = await look(watched.url.replace("p4ssw0rd-of-sentinels", "another"))
+        assert (found.state, "REDIS_SENTINEL_PASSWORD" in found.todo) == (State.FAIL, True)
+        (found,) = await look(watched.url.replace("p4ssw0rd-of-redis", "another"))
+        assert (found.state, "REDIS_URL_PASSWORD" in found.todo) == (State.FAIL, True)
+
+        watched.sentinels[0].kill()
+        (found,) = await look(watched.url)
+        assert (found.state, watched.sentinels[0].address in found.what) == (State.WARN, True)
+        assert found.todo
+    finally:
+        watched.close()
+
+
+async def test_sentinels_without_a_replica_are_a_warning() -> None:
+    watched = start_watched(replicas=0, sentinels=1)
+    try:
+        few, no_replica = await look(watched.url)
+        assert (few.state, no_replica.state) == (State.WARN, State.WARN)
+        assert "fewer than three sentinels" in few.what
+        assert "no replica" in no_replica.what
+        watched.servers[0].kill()
+        (found,) = await look(watched.url)
+        assert found.state is State.FAIL
+        assert found.todo
+    finally:
+        watched.close()

@@ -133,7 +133,16 @@ def test_closed_connections_do_not_block_a_reservation(reuse_port: bool) -> None
         assert port_of(reserved) == port
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "unix:///run/redis.sock"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:6379/0",
+        "unix:///run/redis.sock",
+        "redis+sentinel://127.0.0.1:26379,192.0.2.1/calls",
+        # The name of a sentinel that is down may have no address.
+        "redis+sentinel://sentinel.invalid,127.0.0.1:26379/calls",
+    ],
+)
 def test_the_address_towards_a_redis_on_this_host_is_loopback(url: str) -> None:
     assert host_address(url) == LOOPBACK
 

@@ -6,7 +6,7 @@ from common.runtime.child_environment import environment_of
 from common.settings.roles import Role
 from tests.common.secrets_of_roles import OF_DISPATCHERS, OF_WORKERS, TOKEN, WRITTEN
 
-OF_BOTH = {"CLUSTER_TOKEN", "REDIS_URL", "REDIS_URL_PASSWORD"}
+OF_BOTH = {"CLUSTER_TOKEN", "REDIS_URL", "REDIS_URL_PASSWORD", "REDIS_SENTINEL_PASSWORD"}
 
 
 @pytest.mark.parametrize(

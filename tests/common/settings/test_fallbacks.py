@@ -94,6 +94,7 @@ WRONG_AND_FATAL: Final = {
     "tenants": "two words",
     "redis_url": "127.0.0.1:6379",
     "redis_url_password": "two\nlines",
+    "redis_sentinel_password": "two\nlines",
     "sts_token": "short",
     "allowed_origins": "*",
     "tls_cert": "/nowhere/cert.pem",

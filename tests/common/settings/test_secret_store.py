@@ -18,6 +18,7 @@ GIVEN = {
     "SAFETY_IDENTIFIER_SECRET": "a-secret-for-identifiers",
     "REDIS_URL": "redis://user:first@here:6379/0",
     "REDIS_URL_PASSWORD": "",
+    "REDIS_SENTINEL_PASSWORD": "",
     "STS_TOKEN": "the-first-sts-token",
     "CLUSTER_TOKEN": "the-first-cluster-token",
     "ADMIN_TOKEN": "the-first-admin-token",
@@ -31,6 +32,7 @@ NEW = {
     "SAFETY_IDENTIFIER_SECRET": "another-secret-for-identifiers",
     "REDIS_URL": "redis://other:second@here:6379/0",
     "REDIS_URL_PASSWORD": "second",
+    "REDIS_SENTINEL_PASSWORD": "second",
     "STS_TOKEN": "the-second-sts-token",
     "CLUSTER_TOKEN": "the-second-cluster-token",
     "ADMIN_TOKEN": "the-second-admin-token",
@@ -46,7 +48,10 @@ def settings(**variables: str) -> Settings:
 
 @pytest.mark.parametrize("name", [name.upper() for name in SECRETS])
 def test_every_secret_can_be_replaced(name: str) -> None:
-    beside = {"REDIS_URL": "redis://here"} if name == "REDIS_URL_PASSWORD" else {}
+    beside = {
+        "REDIS_URL_PASSWORD": {"REDIS_URL": "redis://here"},
+        "REDIS_SENTINEL_PASSWORD": {"REDIS_URL": "redis+sentinel://here/calls"},
+    }.get(name, {})
     secrets, fresh = Secrets(settings(**beside)), settings(**beside, **{name: NEW[name]})
     replacement = secrets.replace(fresh)
     assert (replacement.changed, replacement.need_restart) == ((name,), ())
@@ -81,6 +86,15 @@ def test_password_of_redis_is_replaced_beside_its_url() -> None:
     assert (replacement.changed, replacement.need_restart) == (("REDIS_URL_PASSWORD",), ())
     assert secrets.settings.redis_address == "redis://user:p%40ss%2Fword@here:6379/0"
     assert {"first", "p@ss/word", "p%40ss%2Fword"} <= secrets.seen
+
+
+def test_accounts_of_primary_and_sentinels_are_replaced() -> None:
+    url = "redis+sentinel://user:{0}@one,two/calls?sentinel_password={0}"
+    secrets = Secrets(settings(REDIS_URL=url.format("first")))
+    replacement = secrets.replace(settings(REDIS_URL=url.format("second")))
+    assert (replacement.changed, replacement.need_restart) == (("REDIS_URL",), ())
+    replacement = secrets.replace(settings(REDIS_URL=url.format("second").replace("two", "three")))
+    assert (replacement.changed, replacement.need_restart) == ((), ("REDIS_URL",))
 
 
 def test_another_redis_takes_a_restart() -> None:

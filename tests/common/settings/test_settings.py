@@ -263,6 +263,19 @@ def test_password_beside_the_url_reaches_redis_unchanged(url: str, password: str
             {"REDIS_URL": "redis://h", "REDIS_URL_PASSWORD": "hunter2\nsecond"},
             "REDIS_URL_PASSWORD must be text without line breaks and other control characters",
         ),
+        (
+            {"REDIS_URL": "redis+sentinel://:a@h/calls", "REDIS_URL_PASSWORD": "hunter2"},
+            "REDIS_URL_PASSWORD is set, and REDIS_URL has a password: set one of them",
+        ),
+        (
+            {"REDIS_URL": "redis+sentinel://h/calls?sentinel_password=a", "REDIS_SENTINEL_PASSWORD": "hunter2"},
+            "REDIS_SENTINEL_PASSWORD is set, and REDIS_URL has a sentinel_password: set one of them",
+        ),
+        (
+            {"REDIS_URL": "redis://h", "REDIS_SENTINEL_PASSWORD": "hunter2"},
+            "REDIS_SENTINEL_PASSWORD is set, and REDIS_URL names no sentinels: write them as "
+            "redis+sentinel://host:port,host:port/service, or unset the password",
+        ),
     ],
 )
 def test_wrong_password_of_redis_stops_the_start_unshown(variables: dict[str, str], told: str) -> None:
@@ -274,7 +287,16 @@ def test_password_without_a_redis_url_stops_serve() -> None:
         Settings.parse({"OPENAI_API_KEY": KEY, "REDIS_URL_PASSWORD": "hunter2"}, Role.SERVE)
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://:p@h:6380/1", "unix:///run/redis.sock"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://:p@h:6380/1",
+        "unix:///run/redis.sock",
+        "redis+sentinel://h/calls",
+        "rediss+sentinel://user:p@h:26379,[::1]:26379,i/calls/2?sentinel_password=a",
+    ],
+)
 def test_redis_urls(url: str) -> None:
     assert parse(REDIS_URL=url).redis_url == url
 
@@ -329,6 +351,8 @@ def test_redis_urls(url: str) -> None:
         ("MAX_CALL_SECONDS", "1h", "a number from 1 to 86400"),
         ("UPSTREAM_RETRY_SECONDS", "-1", "a number from 0 to 3600"),
         ("REDIS_URL", "127.0.0.1:6379", "redis://host:port/db"),
+        ("REDIS_URL", "sentinel://one:26379", "redis+sentinel://host:port,host:port/service/db"),
+        ("REDIS_URL", "redis+sentinel://one:26379,two:26379", "must name the service of the sentinels"),
         ("WORKERS", "0", "a whole number from 1 to 256"),
         ("DISPATCHERS", "two", "a whole number from 1 to 256"),
         ("WORKER_MAX_CALLS", "1e3", "a whole number from 1 to 100000"),
@@ -365,6 +389,10 @@ def test_a_long_value_is_shown_in_part() -> None:
         {"REDIS_URL": f"http://:{KEY}@redis"},
         {"REDIS_URL": f":{KEY}@redis:6379"},
         {"REDIS_URL": f"redis://:pass/{KEY}@redis:6379"},
+        {"REDIS_URL": f"redis+sentinel://:{KEY}@one,two"},
+        {"REDIS_URL": f"redis+sentinel://:pass/{KEY}@one,two/calls"},
+        {"REDIS_URL": f"redis+sentinel://one,two?sentinel_password={KEY}"},
+        {"REDIS_URL": f"sentinel://:{KEY}@one;sentinel://:{KEY}@two"},
         {"OPENAI_URL_INSTRUCTIONS": f"ftp://user:{KEY}@h/x?token={KEY}"},
         {"OPENAI_MCP_SERVERS": f'[{{"server_label": "a b", "authorization": "{KEY}"}}]'},
         {"OPENAI_MCP_SERVERS": KEY},
@@ -795,4 +823,5 @@ def test_the_secrets_of_the_settings_are_all_found() -> None:
 def test_every_secret_setting_is_among_the_secrets() -> None:
     fields = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     values = {name.upper(): f"secret-value-of-{name}" for name in fields}
-    assert parse(Role.SERVE, **values).secrets == set(values.values())
+    values["REDIS_URL"] = "redis+sentinel://here/calls"
+    assert parse(Role.SERVE, **values).secrets == set(values.values()) - {values["REDIS_URL"]}

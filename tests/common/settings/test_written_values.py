@@ -18,7 +18,7 @@ UNSET_WORDS = ("undefined", "NULL", "null", "None", '"undefined"')
 
 ALWAYS_STOP = (
     *("port", "admin_port", "worker_port", "openai_api_key", "safety_identifier_secret"),
-    *("redis_url", "redis_url_password"),
+    *("redis_url", "redis_url_password", "redis_sentinel_password"),
     *("transfer_context", "transfer_allowed", "fallback_extension", "allowed_origins"),
     *("sts_token", "cluster_token", "admin_token", "tls_cert", "tls_key"),
     *("cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca", "silence_hangup_seconds", "max_call_seconds"),

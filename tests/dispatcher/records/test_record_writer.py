@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from common.errors import RegistryUnavailable
 from common.link.wire import EndReason
 from common.settings.tenants import NO_TENANTS, Tenants
+from common.store.keys import KEY_PREFIX
 from common.store.registry import RECORD_CLAIM, Registry
 from dispatcher.call.actions import Measurement, Metric
 from dispatcher.records.call_record import CallRecord
@@ -18,7 +19,9 @@ from dispatcher.records.facts import CallFacts
 from dispatcher.records.record_writer import RecordedCall, RecordWriter
 from dispatcher.runner.call_trace import CallTrace
 from tests.common.store.test_registry import publish, worker
+from tests.helpers import eventually
 from tests.redis_process import RedisProcess
+from tests.sentinel_process import PATIENCE_SECONDS, Watched, until
 from tests.spans import KeptSpans
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -281,6 +284,28 @@ class TestLostCalls:
             assert await writer.look(after_seconds=GRACE_SECONDS) == []
         assert [line["event"] for line in lines] == ["draft of a call record cannot be read"]
         assert await registry.calls_without_holder() == {}
+
+
+class TestFailover:
+    async def test_draft_that_the_new_primary_lacks_is_kept_again(self, watched: Watched) -> None:
+        registry = Registry.from_url(watched.url)
+        writer = Writer(registry)
+        call = writer.call("call-1")
+        await pin(registry)
+        former = watched.primary()
+        (replica,) = [each for each in watched.servers if each is not former]
+        until(lambda: replica.ask("EXISTS", f"{KEY_PREFIX}call:call-1"), "the replica has the call")
+        watched.hold_back(replica)
+        await writer.writer.keep_drafts([call])
+        assert await registry.draft("call-1")
+        former.kill()
+        replica.thaw()
+        watched.wait_for_failover(former)
+        await eventually(registry.ping, PATIENCE_SECONDS)
+        assert await registry.draft("call-1") is None
+        await writer.writer.keep_drafts([call])
+        assert await registry.draft("call-1") == call.draft()
+        await registry.aclose()
 
 
 class TestWithoutRedis:
