@@ -13,22 +13,17 @@ from __future__ import annotations
 
 from websockets.typing import BytesLike
 
-from common.errors import AvrProtocolError
 from common.link import wire
 from common.link.wire import EndReason
 from common.observe.metrics import FallbackOutcome
 from common.settings.tenants import NO_TENANTS, Tenants
-from dispatcher.avr import protocol
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import (
     Action,
     CallEnd,
     Ended,
     Ending,
-    MessageIgnored,
-    Metric,
     Purpose,
-    TookWayOut,
 )
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
@@ -37,6 +32,7 @@ from dispatcher.call.caller.caller_audio import CallerAudio
 from dispatcher.call.caller.caller_mute import CallerMute
 from dispatcher.call.caller.caller_side import CallerSide
 from dispatcher.call.caller.line_quality import LineQuality
+from dispatcher.call.caller_messages import CallerMessages
 from dispatcher.call.ends import CallEnds
 from dispatcher.call.identity import CallIdentity
 from dispatcher.call.life import CallLife
@@ -52,6 +48,7 @@ from dispatcher.call.sessions.sessions import Sessions
 from dispatcher.call.sessions.worker_side import WorkerSide
 from dispatcher.call.states import Event, State
 from dispatcher.call.telephony import Telephony
+from dispatcher.call.telephony_results import TelephonyResults
 from dispatcher.call.way_out import WayOut
 from dispatcher.recording.timeline import Timeline
 
@@ -90,13 +87,12 @@ class Call:
         self._out = ActionQueue()
         self.hand_over = HandOver(self._out, self.assignments)
         self._limits = limits
-        self._timeline = timeline
         self._placing = Placing(limits, self.recovery, now_seconds)
         self._caller = CallerSide(limits, now_seconds, LineQuality(self._out))
         self._mute = CallerMute(None if timeline is None else timeline.mute_caller)
         self._playback = ReplyPlayback(self._out, CallMemory(), self._caller.presence, now_seconds, timeline)
         self._telephony = Telephony(self._out, self._playback, limits.order_seconds)
-        filler = self._filler = Filler(announcements.filler, announcements.filler_after_seconds)
+        filler = Filler(announcements.filler, announcements.filler_after_seconds)
         self._filler_playback = FillerPlayback(self._out, self._playback, filler)
         self._way_out = WayOut(self._out, self._playback, announcements, limits.order_seconds)
         self._worker_side = WorkerSide(
@@ -133,6 +129,26 @@ class Call:
             playback=self._playback,
             filler_playback=self._filler_playback,
             worker_side=self._worker_side,
+        )
+        self._messages = CallerMessages(
+            self._out,
+            self._life,
+            self._ends,
+            assignments=self.assignments,
+            caller=self._caller,
+            identity=self.identity,
+            sessions=self._sessions,
+            timeline=timeline,
+            worker_side=self._worker_side,
+        )
+        self._results = TelephonyResults(
+            self._out,
+            self._life,
+            self._ends,
+            assignments=self.assignments,
+            presence=self._caller.presence,
+            telephony=self._telephony,
+            way_out=self._way_out,
         )
 
     @property
@@ -194,30 +210,12 @@ class Call:
     # Events from the caller
 
     def message(self, data: BytesLike, now_seconds: float) -> None:
-        """Take a message of AVR Core, from a text frame or a binary one.
-
-        Unknown types are ignored, as in AVR's connectors, because cores gain types with each release.
-        """
-        if self.state is State.ENDED:
-            return
-        try:
-            self._caller.arrived(1, now_seconds)
-            message = protocol.parse(data)
-            if isinstance(message, protocol.Audio):
-                self._caller_audio(message.pcm, now_seconds)
-            elif isinstance(message, protocol.Init):
-                self._init(message, now_seconds)
-            else:
-                self._digit(message.digit, now_seconds)
-        except AvrProtocolError as error:
-            self._not_understood(error)
+        """Take a message of AVR Core, from a text frame or a binary one."""
+        self._messages.message(data, now_seconds)
 
     def began(self, uuid: str, now_seconds: float) -> None:
         """Begin a call of the older protocol, which has said its uuid."""
-        try:
-            self._init(protocol.checked_init(uuid), now_seconds)
-        except AvrProtocolError as error:
-            self._not_understood(error)
+        self._messages.began(uuid, now_seconds)
 
     def audio(self, pcm: bytes, now_seconds: float, *, messages: int = 0) -> None:
         """Take audio of the caller: PCM16 at 8 kHz, whole samples.
@@ -227,21 +225,11 @@ class Call:
             now_seconds: when.
             messages: number of these messages.
         """
-        if self.state is State.ENDED:
-            return
-        try:
-            self._caller.arrived(messages, now_seconds)
-            self._caller_audio(pcm, now_seconds)
-        except AvrProtocolError as error:
-            self._not_understood(error)
+        self._messages.audio(pcm, now_seconds, messages)
 
     def broke_protocol(self, reason: str, message: str) -> None:
         """End the call, and no other, because AVR Core broke the protocol."""
-        if self.state is State.ENDED:
-            return
-        self._out.report(Metric.BAD_INPUT, label=reason)
-        ending = Ending.REJECTED if not self.assignments.pins else Ending.FAILED
-        self._ends.end(CallEnd(ending, EndReason.PROTOCOL, message), 1008)
+        self._ends.protocol_broken(reason, message)
 
     def caller_closed(self, code: int, now_seconds: float, *, may_return: bool = True) -> None:
         """Note that the caller's connection is gone: cleanly, or lost, and then it may come back."""
@@ -378,7 +366,7 @@ class Call:
             self._telephony.execute_due(self.assignments.current, now_seconds)
             self._sessions.tick(now_seconds)
             self._ends.go_on(now_seconds)
-            if self._filler.is_on:
+            if self._filler_playback.is_on:
                 self._fill(now_seconds)
         if self.state is not State.ENDED:
             self._look_after_caller(now_seconds)
@@ -406,93 +394,12 @@ class Call:
     # Events from avr-ami
 
     def executed(self, command: wire.TelephonyCommand, ok: bool, message: str, now_seconds: float) -> None:
-        """Note what avr-ami made of a command."""
-        result = wire.TelephonyDone(command.id, ok, message)
-        self._telephony.executed(command, result)
-        if self.state is State.ENDED:
-            return
-        if self.assignments.current is not None:
-            self._out.record(self.assignments.current, result)
-        if command.action == wire.TelephonyAction.HANG_UP:
-            if ok:
-                # AVR Core closes when Asterisk has hung up.
-                self._telephony.hung_up_seconds = now_seconds
-            else:
-                # Without avr-ami, the end of the connection is the end of the call.
-                self._ends.end(CallEnd(Ending.COMPLETED, self._telephony.end_reason, ""), 1000)
-        elif ok and self._way_out.parting is not None:
-            # The transfer that the agent had promised is the way out.
-            self._way_out.parting.outcome = FallbackOutcome.TRANSFERRED
-            self._telephony.hung_up_seconds = now_seconds
-        self._end_lost_caller()
+        """Take the result of avr-ami for a command."""
+        self._results.executed(command, ok, message, now_seconds)
 
     def transferred_away(self, outcome: FallbackOutcome, now_seconds: float) -> None:
         """Take the outcome of the transfer of a call on its way out."""
-        parting = self._way_out.transferred(outcome)
-        if self.state is State.ENDED:
-            # AVR Core closes as soon as Asterisk has the call elsewhere, which may be before avr-ami answers.
-            self._out.actions.append(TookWayOut(outcome, parting.why.message))
-        elif outcome is FallbackOutcome.TRANSFERRED:
-            self._telephony.hung_up_seconds = now_seconds
-            self._end_lost_caller()
-        else:
-            self._ends.end(parting.why, parting.code)
-
-    def _end_lost_caller(self) -> None:
-        """End a call at once if its connection broke while avr-ami was hanging up or transferring the call."""
-        if self.is_away and self._telephony.is_over:
-            self._ends.finish(CallEnd(Ending.COMPLETED, self._telephony.end_reason, self._caller.presence.reason))
-
-    # The caller's side
-
-    def _init(self, init: protocol.Init, now_seconds: float) -> None:
-        if self.state is not State.AWAITING_INIT:
-            raise AvrProtocolError("second_init", "a second init in the same connection")
-        self._life.enter(Event.INIT)
-        self.identity.began(init, now_seconds)
-        self._placing.init_seconds = self._playback.init_seconds = now_seconds
-        self._caller.began(now_seconds)
-        if self._timeline is not None:
-            self._timeline.begin(now_seconds)
-        # The greeting.
-        self._filler.owed(now_seconds)
-        self.place()
-
-    def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
-        if self.state is State.AWAITING_INIT:
-            raise AvrProtocolError("before_init", "audio before init")
-        self._caller.audio(pcm, now_seconds)
-        if pcm:
-            if self._mute.is_on and self._mute.look(now_seconds):
-                # Everything behind this line gets silence: the worker, the copy for the next one, a recording.
-                pcm = bytes(len(pcm))
-            if self._timeline is not None:
-                self._timeline.caller(pcm, now_seconds)
-            may_wait = self.state is not State.PARTING
-            self._worker_side.send_audio(self.assignments.current, pcm, may_wait=may_wait)
-
-    def _digit(self, digit: str, now_seconds: float) -> None:
-        if self.state is State.AWAITING_INIT:
-            raise AvrProtocolError("before_init", "dtmf_digit before init")
-        if self._mute.look(now_seconds):
-            # Not counted: the length of a PIN is a part of it.
-            self._worker_side.send_secret_key(self.assignments.current, digit, now_seconds)
-            return
-        self._out.report(Metric.DIGIT)
-        self._worker_side.send_digit(self.assignments.current, digit)
-
-    def _not_understood(self, error: AvrProtocolError) -> None:
-        """Pass a message over, or end the call for it."""
-        # A call under way ignores a wrong `init` as it ignores a second right one.
-        is_late_init = error.reason in protocol.BAD_INIT_REASONS and self.state is not State.AWAITING_INIT
-        if error.ends_call and not is_late_init:
-            self.broke_protocol(error.reason, str(error))
-            return
-        self._out.report(Metric.BAD_INPUT, label=error.reason)
-        if self._caller.is_first_ignored():
-            self._out.actions.append(MessageIgnored(error.reason, str(error)))
-
-    # By this dispatcher itself
+        self._results.transferred_away(outcome, now_seconds)
 
     def _fill(self, now_seconds: float) -> None:
         is_over = self.state in (State.PARTING, State.ENDED) or self._telephony.hung_up_seconds is not None

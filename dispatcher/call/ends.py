@@ -5,7 +5,17 @@ from __future__ import annotations
 from common.link import wire
 from common.link.wire import EndReason
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import CallEnd, CloseCaller, Ended, Ending, LeaveChannel, Publish, SendError, Unpin
+from dispatcher.call.actions import (
+    CallEnd,
+    CloseCaller,
+    Ended,
+    Ending,
+    LeaveChannel,
+    Metric,
+    Publish,
+    SendError,
+    Unpin,
+)
 from dispatcher.call.assignments import Assignments
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.life import CallLife
@@ -102,6 +112,14 @@ class CallEnds:
         end = self._way_out.ended(end)
         self.reason = end.reason
         self._out.actions.append(Ended(end.ending, end.message))
+
+    def protocol_broken(self, reason: str, message: str) -> None:
+        """Count bad input of AVR Core under `reason`, and end the call."""
+        if self._life.state is State.ENDED:
+            return
+        self._out.report(Metric.BAD_INPUT, label=reason)
+        ending = Ending.REJECTED if not self._assignments.pins else Ending.FAILED
+        self.end(CallEnd(ending, EndReason.PROTOCOL, message), 1008)
 
     def superseded(self) -> None:
         """End the call here: another connection with the same uuid has it now, at another dispatcher."""

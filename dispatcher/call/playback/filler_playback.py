@@ -18,6 +18,15 @@ class FillerPlayback:
         self._filler = filler
         self._has_wake = False
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a sound to play."""
+        return self._filler.is_on
+
+    def owed(self, now_seconds: float) -> None:
+        """Note that an answer is owed, since now or longer."""
+        self._filler.owed(now_seconds)
+
     def woke(self) -> None:
         """Note that the time of a `Wake` has come."""
         self._has_wake = False

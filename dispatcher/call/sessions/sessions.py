@@ -58,6 +58,12 @@ class Sessions:
 
     # Events from placement
 
+    def begin(self, now_seconds: float) -> None:
+        """Search the first worker of a call that `init` has begun. From now on the greeting is owed."""
+        self._placing.init_seconds = self._playback.init_seconds = now_seconds
+        self._filler_playback.owed(now_seconds)
+        self.place()
+
     def place(self, epoch: int = 1) -> None:
         """Ask for a worker, at this epoch at least."""
         purpose = Purpose.RECOVER if self._recovery.is_on else Purpose.BEGIN
