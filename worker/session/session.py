@@ -12,9 +12,11 @@ memory to the model and waits, with responses off.
     caller_side.py, keypad.py speech, turns and keys on their way to the model
     secret_keys.py            keys on their way to a tool, past the model
     typed_text.py             text that a person types in place of speaking
+    realtime_events.py        the handler of each type of the API's events
     item_events.py            the API's events of items, transcripts and rate limits
     response_events.py        responses, tools and errors
     restore.py                restoring a call from another session
+    time_limits.py            the call's length, and silence
     hand_over.py              the hand-over of the call to another session
     commands.py               commands of the calls API
     parts.py                  the parts that all of these share
@@ -22,7 +24,6 @@ memory to the model and waits, with responses off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from common.audio import g711
@@ -31,11 +32,10 @@ from common.link import wire
 from common.link.wire import EndReason, Kind, Outcome, Reason
 from worker.audio.resample import Upsampler
 from worker.config.session_config import SessionConfig
-from worker.realtime.event_repair import EventRepair
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session.actions import Action, Metric
 from worker.session.agent.awaiting import AwaitingReport
-from worker.session.agent.response_scheduler import AnswerKind, SchedulerState
+from worker.session.agent.response_scheduler import AnswerKind
 from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
 from worker.session.caller.secret_keys import SecretKeys
@@ -49,10 +49,11 @@ from worker.session.memory.checkpoint import Checkpoint
 from worker.session.memory.conversation import Conversation
 from worker.session.opening import SessionOpening
 from worker.session.parts import SessionParts
+from worker.session.realtime_events import RealtimeEvents
 from worker.session.response_events import ResponseEvents
 from worker.session.restore import Restore
-from worker.session.session_updates import UpdateKind
 from worker.session.states import SessionEvent, State
+from worker.session.time_limits import TimeLimits
 from worker.tools.entries import KeyRequest
 
 
@@ -81,11 +82,11 @@ class Session:
             limits: those that the process shares; the session's own, by default.
         """
         self.parts = SessionParts(opening, config, limits or UpstreamLimits(), now_seconds)
-        self._began_seconds = now_seconds - opening.age_seconds
         self._life = Lifecycle(self.parts)
+        self._time_limits = TimeLimits(self.parts, self._life, now_seconds - opening.age_seconds)
         self._opening = SessionOpening(self.parts, self._life, opening, now_seconds)
-        self._items = ItemEvents(self.parts)
-        self._caller = CallerSide(self.parts, self._items, opening.position_samples)
+        items = ItemEvents(self.parts)
+        self._caller = CallerSide(self.parts, items, opening.position_samples)
         self._keypad = Keypad(self.parts, self._life)
         self._typed = TypedText(self.parts)
         self._secret_keys = SecretKeys(self.parts, self._life, self._keypad, is_offered=opening.collects)
@@ -101,7 +102,16 @@ class Session:
             awaiting=self._awaiting,
             checkpoint=checkpoint or Checkpoint(),
         )
-        self._repair = EventRepair(self.parts.replay.has_replayed)
+        self._events = RealtimeEvents(
+            self.parts,
+            self._life,
+            caller=self._caller,
+            hand_over=self._hand_over,
+            items=items,
+            opening=self._opening,
+            responses=self._responses,
+            restore=self._restore,
+        )
         self._opening.begin(opening.delay_seconds, now_seconds)
 
     @property
@@ -203,19 +213,9 @@ class Session:
         if self._life.ignores_peers():
             return
         try:
-            for each in self._repair.feed(self.parts.config.dialect.from_wire(event), now_seconds):
-                self._handle(each, now_seconds)
+            self._events.take(event, now_seconds)
         finally:
             self._proceed(now_seconds)
-
-    def _handle(self, event: dict[str, Any], now_seconds: float) -> None:
-        handler = _HANDLERS.get(event["type"])
-        if handler is None or self._life.state is State.ENDED:
-            self._life.ignored += 1
-            return
-        if "response_id" in event:
-            self.parts.answers.progress(event["response_id"], now_seconds)
-        handler(self, event, now_seconds)
 
     def _proceed(self, now_seconds: float) -> None:
         """Do what follows every event."""
@@ -369,13 +369,13 @@ class Session:
             # Without a dispatcher no key can come: the entry goes on, or is discarded, when there is one.
             self._secret_keys.tick(now_seconds)
         self._opening.give_up_late(now_seconds)
-        self._look_after_call(now_seconds)
+        is_standby = self._restore.checkpoint.standby
+        self._time_limits.tick(now_seconds, is_audible=self._caller.is_audible, is_standby=is_standby)
         self._proceed(now_seconds)
 
     def _tick_live(self, now_seconds: float, heard_seconds: float | None) -> None:
         parts = self.parts
-        for event in self._repair.tick(now_seconds):
-            self._handle(event, now_seconds)
+        self._events.tick(now_seconds)
         parts.updates.tick(now_seconds)
         self._responses.tick(now_seconds)
         self._caller.end_overdue_speech(now_seconds, heard_seconds)
@@ -389,33 +389,6 @@ class Session:
             now_seconds if heard_seconds is None else heard_seconds,
         )
         self._hand_over.roll_over(self._opening.opened_seconds, now_seconds)
-
-    def _look_after_call(self, now_seconds: float) -> None:
-        """End a call that is abandoned or too long.
-
-        A standby session ends no call, because another session has it. Silence ends no transferred call, because
-        its caller speaks with people.
-        """
-        parts, config = self.parts, self.parts.config
-        longest_silence = None if parts.calls.has_transferred else config.silence_hangup_seconds
-        if parts.agent.is_unanswered:
-            self._life.end(Outcome.FAILED, "the dispatcher does not say what was heard", EndReason.INTERNAL)
-            return
-        if self._caller.is_audible:
-            parts.silence.reset()
-        responses = parts.answers.responses
-        waits = responses.owes or parts.calls.any_open or parts.agent.is_heard
-        idle = responses.state is SchedulerState.IDLE
-        parts.silence.tick(now_seconds, runs=self._life.state is State.LIVE and idle and not waits)
-        if self._restore.checkpoint.standby:
-            return
-        longest_seconds = config.max_call_seconds
-        if longest_seconds is not None and now_seconds - self._began_seconds >= longest_seconds:
-            reason = f"the call is {longest_seconds:g} s long (MAX_CALL_SECONDS)"
-            self._life.hang_up(HangUp(reason, EndReason.TOO_LONG))
-        elif longest_silence is not None and parts.silence.seconds >= longest_silence:
-            reason = f"nobody has spoken for {longest_silence:g} s (SILENCE_HANGUP_SECONDS)"
-            self._life.hang_up(HangUp(reason, EndReason.CALLER_SILENT))
 
     # Tools, and the calls API
 
@@ -447,48 +420,3 @@ class Session:
         standby = self._restore.checkpoint.standby
         self._commands.carry_out(number, action, body, now_seconds, is_standby=standby)
         self._proceed(now_seconds)
-
-    def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
-        kind = self.parts.updates.updated(event.get("session"), now_seconds)
-        if self._life.state is State.CONFIGURING and kind is UpdateKind.OPENING:
-            self._opening.succeeded(now_seconds)
-            if self._restore.checkpoint.standby:
-                self._life.advance(SessionEvent.SET_UP_TO_WAIT)
-                self.parts.replay.synchronize([])
-                self.parts.out.record(wire.Ready(standby=True))
-                return
-            started_seconds = self._opening.started_seconds
-            self._restore.go_live(SessionEvent.SET_UP, started_seconds, now_seconds)
-            self.parts.answers.count_wait(now_seconds - started_seconds)
-        elif kind in (UpdateKind.COMMAND, UpdateKind.OWN):
-            self._caller.find_turns_as_asked(now_seconds)
-
-
-Handler = Callable[[Session, dict[str, Any], float], None]
-_HANDLERS: dict[str, Handler] = {
-    "session.created": lambda session, event, _: session._hand_over.session_created(event.get("lasts_seconds")),
-    "session.updated": Session._session_updated,
-    "input_audio_buffer.speech_started": lambda session, event, now: session._caller.speech_started(event, now),
-    "input_audio_buffer.speech_stopped": lambda session, event, now: session._caller.speech_stopped(event, now),
-    "input_audio_buffer.committed": lambda session, event, now: session._caller.committed(event, now),
-    "conversation.item.added": lambda session, event, now: session._items.added(event, now),
-    "conversation.item.input_audio_transcription.completed": (
-        lambda session, event, now: session._items.transcribed(event, now)
-    ),
-    "conversation.item.input_audio_transcription.failed": (
-        lambda session, event, now: session._items.transcription_failed(event, now)
-    ),
-    "response.created": lambda session, event, now: session._responses.created(event, now),
-    "response.output_audio.delta": lambda session, event, now: session._responses.audio_delta(event, now),
-    "response.output_audio.done": lambda session, event, _: session.parts.agent.audio_done(event),
-    "response.output_audio_transcript.delta": lambda session, event, _: session.parts.agent.text_delta(event),
-    "response.output_audio_transcript.done": lambda session, event, _: session.parts.agent.text_done(event),
-    "response.output_item.added": lambda session, event, now: session._responses.output_added(event, now),
-    "response.output_item.done": lambda session, event, now: session._responses.output_done(event, now),
-    "response.mcp_call.completed": lambda session, event, now: session._responses.mcp_call_ended(event, now),
-    "response.mcp_call.failed": lambda session, event, now: session._responses.mcp_call_ended(event, now),
-    "response.done": lambda session, event, now: session._responses.done(event, now),
-    "mcp_list_tools.failed": lambda session, event, now: session._responses.mcp_tools_failed(event, now),
-    "rate_limits.updated": lambda session, event, now: session._items.rate_limits(event, now),
-    "error": lambda session, event, now: session._responses.error(event, now),
-}
