@@ -32,6 +32,8 @@ MAX_SHOWN: Final = 10
 class CallProfile:
     """The settings that a call keeps, also in another worker.
 
+    Each session gets a `SessionConfig`, which is derived from the profile; its docstring says why they are two.
+
     Attributes:
         base_url: OPENAI_BASE_URL.
         model: fixed for a connection.
