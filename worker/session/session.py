@@ -15,7 +15,7 @@ memory to the model and waits, with responses off.
     realtime_events.py        the handler of each type of the API's events
     item_events.py            the API's events of items, transcripts and rate limits
     response_events.py        responses, tools and errors
-    restore.py                restoring a call from another session
+    restore.py                the restoring of a call from another session
     time_limits.py            the call's length, and silence
     hand_over.py              the hand-over of the call to another session
     commands.py               commands of the calls API
@@ -79,7 +79,7 @@ class Session:
             config: the configuration of the session.
             now_seconds: the time.
             checkpoint: the call's memory, if there is one.
-            limits: those that the process shares; the session's own, by default.
+            limits: limits that all calls of the process share; by default the session has its own.
         """
         self.parts = SessionParts(opening, config, limits or UpstreamLimits(), now_seconds)
         self._life = Lifecycle(self.parts)
@@ -136,7 +136,7 @@ class Session:
 
     @property
     def ignored(self) -> int:
-        """Events and records of peers without an effect: of unknown types, or after the end."""
+        """Number of ignored events and records: of unknown types, or after the end."""
         return self._life.ignored
 
     @property
@@ -150,7 +150,7 @@ class Session:
 
     @property
     def requested_hang_up(self) -> HangUp | None:
-        """Why this session has ordered a hang-up; empty: it has not."""
+        """The hang-up that this session has requested; None: no hang-up."""
         return self._life.requested_hang_up
 
     @property
@@ -160,21 +160,21 @@ class Session:
 
     @property
     def upsampler(self) -> Upsampler | None:
-        """The resampler of the caller's audio that comes next, if that goes upstream at once.
+        """Resampler of the caller's next audio, if that audio is sent to the API at once; None: it is buffered.
 
-        The shell uses it ahead of `caller_audio`, for all calls together.
+        The shell resamples the audio of all calls together before `caller_audio`.
         """
         return self._caller.upsampler
 
     @property
     def next_position_samples(self) -> int:
-        """The position of the caller's audio that is to come next."""
+        """Position of the caller's next audio."""
         return self._restore.next_position_samples
 
     # The Realtime connection
 
     def connected(self, now_seconds: float, *, repeat: bool = False) -> None:
-        """Ask for the session on a connection that is open.
+        """Request the session on an open connection.
 
         Args:
             now_seconds: the time.
@@ -183,11 +183,11 @@ class Session:
         self._opening.connected(now_seconds, repeat=repeat, muted=self._restore.checkpoint.standby)
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
-        """Try again, or end: the connection could not be opened."""
+        """Try again, or end the call, because the connection could not be opened."""
         self._opening.failed(error, now_seconds)
 
     def connection_lost(self, reason: str, now_seconds: float) -> None:
-        """Try again, or release the call: the connection that was open is gone."""
+        """Try again, or release the call, because the connection was lost."""
         self.parts.audio.close()
         if self._life.state is State.CONFIGURING:
             self._opening.lost(reason, now_seconds)
@@ -196,19 +196,19 @@ class Session:
             self.release(Reason.DROPPED, f"the connection to the Realtime API was lost: {reason}")
 
     def upstream_paused(self) -> None:
-        """Keep the caller's audio: the API does not read."""
+        """Buffer the caller's audio, because the API does not read."""
         self.parts.audio.paused()
 
     def upstream_writable(self, now_seconds: float) -> None:
-        """Send the caller's audio again: the API reads."""
+        """Send the caller's buffered audio, because the API reads again."""
         self._caller.carry_out(self.parts.audio.writable(), now_seconds)
 
     def event(self, event: dict[str, Any], now_seconds: float) -> None:
         """Take an event of the Realtime API; unknown types are skipped.
 
         Raises:
-            LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError: the event has not
-                the shape of its type. It is dropped, and the session continues.
+            LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError: the event does not
+                have the shape of its type. The event is dropped, and the session continues.
         """
         if self._life.ignores_peers():
             return
@@ -218,7 +218,7 @@ class Session:
             self._proceed(now_seconds)
 
     def _proceed(self, now_seconds: float) -> None:
-        """Do what follows every event."""
+        """Report the memory, request a due answer, and release a call at a quiet moment, after every event."""
         parts = self.parts
         parts.memory_writer.write()
         if self._life.state is State.LIVE:
@@ -236,7 +236,7 @@ class Session:
         """Take a record of the dispatcher; the caller's audio comes by `caller_audio`.
 
         Raises:
-            LinkProtocolError: it cannot be understood.
+            LinkProtocolError: the record is malformed.
         """
         if self._life.ignores_peers():
             return
@@ -278,17 +278,17 @@ class Session:
             self._caller.append_audio(position_samples, pcm, now_seconds)
 
     def typed(self, text: str, now_seconds: float) -> None:
-        """Take a turn that was typed; without a live session it has no effect."""
+        """Take a typed turn; ignore it unless the session is live."""
         if self._life.state is State.LIVE:
             self._typed.turn(text, now_seconds)
         self._proceed(now_seconds)
 
     def is_quiet(self, now_seconds: float) -> bool:
-        """Return whether the session is live, and nothing is owed, under way or heard."""
+        """Return whether the session is live, and this is a quiet moment: see `SessionParts.is_quiet`."""
         return self._life.state is State.LIVE and self.parts.is_quiet(now_seconds)
 
     def take_call(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
-        """Take the call for which this session stood by, with its present memory.
+        """Take the call for which this session stands by.
 
         Args:
             checkpoint: the call's memory now.
@@ -303,24 +303,25 @@ class Session:
             self._proceed(now_seconds)
 
     def detached(self) -> None:
-        """Keep the call: the link is gone, and no dispatcher could give the call to another session."""
+        """Keep the call. The link is lost, so no dispatcher could give the call to another session."""
         self._hand_over.is_detached = True
 
     def resumed(self) -> None:
-        """Go on with the same dispatcher, which is back."""
+        """Continue with the same dispatcher, whose link was restored."""
         self._hand_over.is_detached = False
 
     def attached(self, opening: wire.Open, now_seconds: float) -> None:
-        """Tell everything to another dispatcher, which has the call now.
+        """Report the whole state to another dispatcher, which has the call now.
 
-        A session that released its call does so, too: the dispatcher that is gone may not have passed it on.
+        A session that has released the call reports, too, because the former dispatcher may have died before it
+        gave the call to another session.
         """
         parts = self.parts
         parts.ids.epoch = opening.epoch
         self._hand_over.attached()
         parts.memory_writer.write_all()
         if self._life.state in (State.CONNECTING, State.CONFIGURING):
-            # The caller's audio that no session has heard is the dispatcher's to keep.
+            # No session has heard this audio, so the dispatcher must keep it.
             for position, pcm in (*self._restore.checkpoint.audio, *parts.audio.waiting):
                 parts.out.record(wire.KeptAudio(position, g711.encode_ulaw(pcm)))
         self._secret_keys.attached(is_offered=opening.collects)
@@ -355,7 +356,7 @@ class Session:
     # Time
 
     def tick(self, now_seconds: float, heard_seconds: float | None = None) -> None:
-        """Look at the clocks; meant to be called every 200 ms.
+        """Check the time limits; to be called every 200 ms.
 
         Args:
             now_seconds: the time.
@@ -366,7 +367,7 @@ class Session:
         else:
             self._opening.tick(now_seconds)
         if not self._hand_over.is_detached:
-            # Without a dispatcher no key can come: the entry goes on, or is discarded, when there is one.
+            # Without a dispatcher no key can come, so the entry does not time out meanwhile.
             self._secret_keys.tick(now_seconds)
         self._opening.give_up_late(now_seconds)
         is_standby = self._restore.checkpoint.standby
@@ -393,13 +394,13 @@ class Session:
     # Tools, and the calls API
 
     def tool_done(self, call_id: str, output: str, now_seconds: float, *, lost: bool = False) -> None:
-        """Take a tool's result; the model is asked for a response when all of its response's tools have theirs.
+        """Take a tool's result. A response is requested when all tools of the model's response have results.
 
         Args:
-            call_id: of the model's call.
-            output: for the model.
+            call_id: id of the model's function call.
+            output: text for the model.
             now_seconds: the time.
-            lost: the tool was cut off, and its effect is unknown.
+            lost: the tool was interrupted, and its effect is unknown.
         """
         if not self._life.has_ended:
             self._responses.tool_done(call_id, output, now_seconds, lost=lost)
@@ -411,12 +412,12 @@ class Session:
         self._proceed(now_seconds)
 
     def leave_collection(self, number: int, now_seconds: float) -> None:
-        """Discard the keys of a tool that waits for them no longer."""
+        """Discard the keys for a tool that has ended."""
         self._secret_keys.leave(number)
         self._proceed(now_seconds)
 
     def command(self, number: int, action: str, body: dict[str, Any], now_seconds: float) -> None:
-        """Carry out a command of the calls API; an `Answer` follows, at once or when the service has answered."""
+        """Carry out a command of the calls API. An `Answer` follows, at once or after the API's answer."""
         standby = self._restore.checkpoint.standby
         self._commands.carry_out(number, action, body, now_seconds, is_standby=standby)
         self._proceed(now_seconds)

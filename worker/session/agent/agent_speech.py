@@ -32,7 +32,7 @@ class AgentSpeech:
     def __init__(
         self, opening: wire.Open, audio: ApiAudio, texts: Conversation, outbox: ActionQueue, replay: Replay
     ) -> None:
-        """Build it.
+        """Make the replies of a session that has none.
 
         Args:
             opening: the dispatcher's OPEN.
