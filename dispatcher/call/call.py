@@ -1,10 +1,10 @@
 """A call in the dispatcher, Sans-I/O: it takes events and the time, and returns actions.
 
 The states are in `states.py`. The call owns the caller's audio, the replies with the playout clock, and the memory
-of the conversation, so that they survive a worker. A session ends when its worker or its Realtime connection is
-lost, its worker stops, or its time limit is reached. In each case another assignment at the next epoch gets the
+of the conversation. They survive a worker. A session ends when its worker or its Realtime connection is lost. It
+also ends when its worker stops, or at its time limit. In each case another assignment at the next epoch gets the
 memory, and continues the call (`sessions.py`). A session that still works releases the call when another one
-stands by (`hand_over.py`).
+stands by (`hand_over.py`). Messages of AVR Core come in by `caller_messages.py`.
 
 If no worker can continue the call, the call takes the way out (`way_out.py`), or ends if there is none.
 """
@@ -52,7 +52,7 @@ from dispatcher.call.telephony_results import TelephonyResults
 from dispatcher.call.way_out import WayOut
 from dispatcher.recording.timeline import Timeline
 
-# Maximum time for the commands of a caller that did not come back.
+# Maximum time for pending commands of the agent, if the caller did not reconnect.
 PROMISE_SECONDS = 15.0
 CLEAN_CLOSES = (1000, 1001, 1005)
 
@@ -177,7 +177,7 @@ class Call:
 
     @property
     def end_reason(self) -> EndReason:
-        """Why the call ended; of a call that has not ended, why it would have if its dispatcher died."""
+        """Why the call ended. Before the end: the reason that counts if this dispatcher dies."""
         return self._ends.reason
 
     @property
@@ -187,12 +187,12 @@ class Call:
 
     @property
     def paused(self) -> bool:
-        """Whether AVR Core does not read, or is away, so that its messages are held."""
+        """Whether messages for AVR Core are held, because it does not read, or is disconnected."""
         return self._playback.is_held
 
     @property
     def is_away(self) -> bool:
-        """Whether the caller's connection broke, and the call waits for the next one."""
+        """Whether the caller's connection is lost, and the call waits for another one."""
         return self._caller.presence.is_away
 
     @property
@@ -214,25 +214,25 @@ class Call:
         self._messages.message(data, now_seconds)
 
     def began(self, uuid: str, now_seconds: float) -> None:
-        """Begin a call of the older protocol, which has said its uuid."""
+        """Begin a call of the older protocol, whose connection has sent the uuid."""
         self._messages.began(uuid, now_seconds)
 
     def audio(self, pcm: bytes, now_seconds: float, *, messages: int = 0) -> None:
         """Take audio of the caller: PCM16 at 8 kHz, whole samples.
 
         Args:
-            pcm: of all messages that came together, or of the older protocol, which has none.
-            now_seconds: when.
-            messages: number of these messages.
+            pcm: audio of all messages that were read together.
+            now_seconds: the time.
+            messages: number of these messages; 0 in the older protocol, which has no messages.
         """
         self._messages.audio(pcm, now_seconds, messages)
 
     def broke_protocol(self, reason: str, message: str) -> None:
-        """End the call, and no other, because AVR Core broke the protocol."""
+        """End this call, because AVR Core broke the protocol."""
         self._ends.protocol_broken(reason, message)
 
     def caller_closed(self, code: int, now_seconds: float, *, may_return: bool = True) -> None:
-        """Note that the caller's connection is gone: cleanly, or lost, and then it may come back."""
+        """End the call after a clean close of the caller's connection; after a loss, wait for another one."""
         reason = f"the caller's connection closed with {code}"
         may_return = may_return and self._limits.reconnect_seconds > 0
         if self.state is State.AWAITING_INIT:
@@ -248,41 +248,41 @@ class Call:
             self._playback.hold()
 
     def caller_back(self, now_seconds: float) -> None:
-        """Go on with another connection, which has said that it is this call."""
+        """Continue with another connection of the caller."""
         if self.state is not State.ENDED:
             self._caller.back(now_seconds)
             self._playback.back(self.assignments.current, now_seconds)
 
     def caller_paused(self, now_seconds: float) -> None:
-        """Hold messages for AVR Core, as it does not read."""
+        """Hold messages for AVR Core, because it does not read."""
         self._playback.hold()
         self._caller.paused(now_seconds)
 
     def caller_writable(self, now_seconds: float) -> None:
-        """Send held messages, as AVR Core reads again."""
+        """Send held messages, because AVR Core reads again."""
         if self.state is not State.ENDED:
             self._caller.reads()
             self._playback.writable(self.assignments.current, now_seconds)
 
     def superseded(self) -> None:
-        """End the call here: another connection with the same uuid has it now, at another dispatcher."""
+        """End the call here, because a connection to another dispatcher has the same uuid, and so the call."""
         self._ends.superseded()
 
     def absorbed(self) -> None:
-        """End the call: another call of the same uuid was here, and has this call's connection now."""
+        """End the call, because an earlier call with the same uuid has taken this call's connection."""
         self._life.enter(Event.END)
         self._out.actions.append(Ended(Ending.MOVED, "it is the same call"))
 
     def stopped(self, reason: str) -> None:
-        """End the call, because this process ends and cannot wait for it any longer."""
+        """End the call, because this process ends and cannot wait longer for the end of the call."""
         self._ends.end(CallEnd(Ending.FAILED, EndReason.STOPPED, reason), 1011)
 
     def failed(self, reason: str, now_seconds: float) -> None:
-        """Give the call up, because of a fault within this process."""
+        """Fail the call, because of a fault of this process."""
         self._ends.fail(CallEnd(Ending.FAILED, EndReason.INTERNAL, reason), 1011, now_seconds)
 
     def hang_up(self) -> None:
-        """End a call that no worker has, for the calls API: on Asterisk, as a worker would have it done."""
+        """Hang up a call that no worker has, for the calls API: on Asterisk, as a worker would request it."""
         telephony = self._telephony
         if self.state is State.ENDED:
             return
@@ -304,7 +304,7 @@ class Call:
         )
 
     def left(self, reason: str) -> None:
-        """Leave the call at its worker, because this process ends: its caller comes back to another dispatcher."""
+        """Leave the call at its worker, because this process ends. The caller reconnects to another dispatcher."""
         self._ends.leave(reason)
 
     # Events from placement
@@ -322,11 +322,11 @@ class Call:
         self._sessions.placed(assignment, now_seconds)
 
     def restored(self, memory: CallMemory, now_seconds: float) -> None:
-        """Go on from what another dispatcher wrote of this call: it died, and the call's worker with it."""
+        """Continue from the memory that another dispatcher wrote to Redis: it died, like the call's worker."""
         self._sessions.restored(memory, now_seconds)
 
     def not_placed(self, code: int, message: str, now_seconds: float, *, is_known: bool = True) -> None:
-        """Try again within a bound, or give the call up: see `Sessions.not_placed`."""
+        """Try again within a bound, or fail the call: see `Sessions.not_placed`."""
         self._sessions.not_placed(code, message, now_seconds, is_known=is_known)
 
     # Events from the link
@@ -335,30 +335,30 @@ class Call:
         """Handle a record of an assignment's worker.
 
         Raises:
-            LinkProtocolError: it cannot be understood, or has no place in this state.
+            LinkProtocolError: the record is malformed, or is invalid in this state.
         """
         self._sessions.record(assignment, kind, payload, now_seconds)
 
     def link_broke(self, assignment: Assignment) -> None:
-        """Note that the link to an assignment's worker broke, and another one is looked for."""
+        """Note that the link to an assignment's worker broke, and is being replaced."""
         self._sessions.link_broke(assignment)
 
     def channel_full(self, assignment: Assignment, now_seconds: float) -> None:
-        """Give the call up because the worker acknowledges no records."""
+        """Fail the call, because the worker acknowledges no records."""
         self._sessions.channel_full(assignment, now_seconds)
 
     def worker_lost(self, assignment: Assignment, now_seconds: float) -> None:
-        """Recover the call, because the link to an assignment's worker is gone, and none can be had."""
+        """Recover the call, because the link to an assignment's worker is lost, and could not be replaced."""
         self._sessions.worker_lost(assignment, now_seconds)
 
     def repair(self, now_seconds: float) -> None:
-        """Go on in another session after an illegal transition: see `Sessions.repair`."""
+        """Continue in another session after an illegal transition: see `Sessions.repair`."""
         self._sessions.repair(now_seconds)
 
     # Time
 
     def tick(self, now_seconds: float) -> None:
-        """Look at the clocks; meant to be called every 200 ms."""
+        """Check the time limits; to be called every 200 ms."""
         if self._mute.look(now_seconds):
             self._worker_side.confirm_collection(self.assignments.current)
         if self.state is not State.ENDED:
@@ -372,7 +372,7 @@ class Call:
             self._look_after_caller(now_seconds)
 
     def wake(self, now_seconds: float) -> None:
-        """Play filler for the next moment: the time of a `Wake` has come."""
+        """Play the next piece of filler, because the time of a `Wake` has come."""
         self._filler_playback.woke()
         self._fill(now_seconds)
 

@@ -67,7 +67,7 @@ class CallerMessages:
             self._not_understood(error)
 
     def began(self, uuid: str, now_seconds: float) -> None:
-        """Begin a call of the older protocol, which has said its uuid."""
+        """Begin a call of the older protocol, whose connection has sent the uuid."""
         try:
             self._init(protocol.checked_init(uuid), now_seconds)
         except AvrProtocolError as error:
