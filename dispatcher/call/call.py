@@ -197,7 +197,7 @@ class Call:
 
     @property
     def is_caller_muted(self) -> bool:
-        """Whether a tool collects keys, so that the caller's audio is to be recorded as silence."""
+        """Whether a tool collects keys, so that recordings must have silence in place of the caller's audio."""
         return self._mute.is_on
 
     @property
@@ -271,7 +271,7 @@ class Call:
     def absorbed(self) -> None:
         """End the call, because an earlier call with the same uuid has taken this call's connection."""
         self._life.enter(Event.END)
-        self._out.actions.append(Ended(Ending.MOVED, "it is the same call"))
+        self._out.actions.append(Ended(Ending.MOVED, "an earlier call with this uuid continues"))
 
     def stopped(self, reason: str) -> None:
         """End the call, because this process ends and cannot wait longer for the end of the call."""

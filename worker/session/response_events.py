@@ -108,7 +108,7 @@ class ResponseEvents:
         if silent is not None:
             self._give_up(*silent, now_seconds)
         for item_id in parts.calls.overdue_elsewhere(now_seconds):
-            parts.log.warning("remote tool without an end", effect="it is not waited for any longer")
+            parts.log.warning("remote tool timed out", effect="the answer does not wait for the tool any longer")
             self._remote_tool_ended(item_id, now_seconds)
 
     def _count(self, usage: object) -> None:

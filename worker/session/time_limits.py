@@ -30,7 +30,9 @@ class TimeLimits:
         # Silence does not end a transferred call, because its caller speaks with people.
         longest_silence = None if parts.calls.has_transferred else config.silence_hangup_seconds
         if parts.agent.is_unanswered:
-            self._life.end(Outcome.FAILED, "the dispatcher does not say what was heard", EndReason.INTERNAL)
+            self._life.end(
+                Outcome.FAILED, "the dispatcher does not answer interruptions (FLUSH)", EndReason.INTERNAL
+            )
             return
         if is_audible:
             parts.silence.reset()

@@ -102,7 +102,7 @@ class Sessions:
 
         Args:
             code: 1013 if no worker can take the call, 1011 if none could be asked.
-            message: for AVR Core.
+            message: text for AVR Core.
             now_seconds: the time.
             is_known: False if Redis is unavailable and no worker is known.
         """
@@ -271,7 +271,7 @@ class Sessions:
         ):
             self._hand_over.rest(assignment)
         else:
-            self._out.record(assignment, wire.Close("another session is to have the call"))
+            self._out.record(assignment, wire.Close("another session gets the call"))
             self._out.actions.append(LeaveChannel(assignment))
         if released.reason == Reason.DROPPED:
             self._recovery.dropped(now_seconds)

@@ -120,7 +120,7 @@ class Answering:
         """Owe an answer; `events` request one with a given `text`."""
         dropped = self.responses.owe(Answer(kind, now_seconds, events or [], text))
         if dropped is not None:
-            self._log.warning("answer dropped: too many are owed", kind=dropped.kind.value)
+            self._log.warning("answer dropped: too many answers are owed", kind=dropped.kind.value)
 
     def turn(self, now_seconds: float, *, since_seconds: float, api_answers: bool) -> None:
         """Owe the answer to a turn of the caller, in place of earlier answers.
@@ -323,7 +323,7 @@ class Answering:
         if now_seconds - active.last_seconds < limit_seconds:
             return None
         self._outbox.report(Metric.UPSTREAM_ERROR, label="no_response")
-        self._log.warning("response given up", silent_seconds=limit_seconds)
+        self._log.warning("response timed out", silent_seconds=limit_seconds)
         return active.response_id, Ending(status, RetryReason.SILENT)
 
     # After the end of a response

@@ -133,7 +133,7 @@ class CallerSide:
         # A stalled API has not received the silence.
         reads = read_seconds is None or now_seconds - read_seconds < API_STALLED_SECONDS
         if reads and self._watch.is_overdue(now_seconds):
-            self._parts.log.warning("speech without an end", effect="the turn is ended here")
+            self._parts.log.warning("speech without an end", effect="the worker ends the turn")
             self._end_speech(now_seconds)
 
     def find_turns_as_asked(self, now_seconds: float) -> None:
