@@ -119,7 +119,7 @@ class ToWorker(NamedTuple):
     """Send a record to an assignment's worker.
 
     Attributes:
-        assignment: of the call.
+        assignment: assignment of the call.
         record: what to send.
         counted: the record is counted. If the link breaks, it is sent again on the next link.
     """
@@ -196,7 +196,7 @@ class MessageIgnored:
 
     Attributes:
         reason: the label under which such messages are counted.
-        message: for people, without any part of AVR Core's message.
+        message: text for people, without any part of AVR Core's message.
     """
 
     reason: str

@@ -93,7 +93,7 @@ class WayOut:
     def ended(self, end: CallEnd) -> CallEnd:
         """Return how a call that ends now is counted, and why it ended.
 
-        A call on its way out has failed for the reason of the way out, even if something else ends the call.
+        A call on its way out has failed, for the reason of the way out. That holds even if the caller hangs up.
         """
         parting = self.parting
         if parting is None:

@@ -34,7 +34,7 @@ class ToUpstream(NamedTuple):
     """Send this event to the Realtime API.
 
     Attributes:
-        event: in the GA dialect.
+        event: the event in the GA dialect.
     """
 
     event: dict[str, Any]
@@ -44,7 +44,7 @@ class AppendAudio(NamedTuple):
     """Append the caller's audio to the input buffer of the Realtime API.
 
     Attributes:
-        audio: in the session's format, as base64.
+        audio: audio in the session's format, as base64.
     """
 
     audio: bytes
@@ -77,7 +77,7 @@ class Collected:
     """Give a tool the keys that it asked the caller for, or the reason for their absence.
 
     Attributes:
-        number: of the request.
+        number: number of the request.
         entry: the keys, which only the tool may get.
     """
 
@@ -151,7 +151,7 @@ class Ended:
 
     Attributes:
         outcome: outcome under which the call is counted.
-        reason: for people.
+        reason: text for people.
     """
 
     outcome: Outcome
@@ -164,7 +164,7 @@ class Released:
 
     Attributes:
         reason: a `Reason` of the link.
-        message: for people.
+        message: text for people.
     """
 
     reason: str

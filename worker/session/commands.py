@@ -34,9 +34,9 @@ class Commands:
         """Carry out a command.
 
         Args:
-            number: of the command.
-            action: its name.
-            body: its arguments, checked.
+            number: number of the command.
+            action: name of the command.
+            body: checked arguments of the command.
             now_seconds: the time.
             is_standby: another session has the call.
         """

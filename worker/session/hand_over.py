@@ -94,7 +94,7 @@ class HandOver:
         self._advance(HandOverEvent.REVOKE if release.revoked else HandOverEvent.RELEASE)
 
     def attached(self) -> None:
-        """Forget the permission of the dispatcher that is gone."""
+        """Forget the permission of a lost dispatcher."""
         self.is_detached = False
         self._advance(HandOverEvent.ANOTHER_DISPATCHER)
 

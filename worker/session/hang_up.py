@@ -12,8 +12,8 @@ class HangUp:
     """Reason of a hang-up.
 
     Attributes:
-        text: for people.
-        reason: for the call's record.
+        text: reason for people.
+        reason: reason in the call's record.
     """
 
     text: str

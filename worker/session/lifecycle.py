@@ -52,7 +52,7 @@ class Lifecycle:
         self.state = next_state(self.state, event)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session; another one continues the call."""
+        """End this session, and have another one continue the call."""
         if self.state is State.ENDED:
             return
         parts = self._parts

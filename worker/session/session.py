@@ -313,8 +313,8 @@ class Session:
     def attached(self, opening: wire.Open, now_seconds: float) -> None:
         """Report the whole state to another dispatcher, which has the call now.
 
-        A session that has released the call reports, too, because the former dispatcher may have died before it
-        gave the call to another session.
+        A session that has released the call reports, too. The former dispatcher may have died before another
+        session got the call.
         """
         parts = self.parts
         parts.ids.epoch = opening.epoch
@@ -342,7 +342,7 @@ class Session:
         self._hand_over.move(reason, seconds, now_seconds)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session; another one continues the call."""
+        """End this session, and have another one continue the call."""
         self._life.release(reason, message)
 
     def dispatcher_lost(self) -> None:

@@ -8,7 +8,7 @@ The latency has three parts, which add up to it:
                     are detected here, it is the silence alone, up to `input_audio_buffer.commit`.
     model           While the API works on an answer. It begins with the end of the turn if the API answers by
                     itself (`create_response`), else with `response.create`. It ends when the first
-                    `response.output_audio.delta` is read from the socket, at a function call
+                    `response.output_audio.delta` is read from the socket. It also ends at a function call
                     (`response.output_item.done`), or with a response without audio (`response.done`).
     service         The rest: waits before a `response.create`, tools, and the time from the socket to the link.
 """
@@ -21,7 +21,7 @@ class TurnClock:
 
     Attributes:
         spoke_until_seconds: end of the caller's speech; None: no turn is measured.
-        received_seconds: when the audio that is handled now was read from the socket; None: it is not known.
+        received_seconds: time at which the present audio was read from the socket; None: unknown.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ class LineQuality:
 
     Gap: more than 100 ms from one packet to the next, counted with that whole time.
     Jitter: the time from one packet to the next, less the length of the packet's audio. The difference is smoothed
-    over 16 packets as in RFC 3550, for which the end of a packet's audio counts as its timestamp.
+    over 16 packets as in RFC 3550. The end of a packet's audio counts as the packet's timestamp.
     Level: the mean power of one frame a second while the caller speaks, in dB of full scale. A square wave of full
     scale has 0 dBFS, a sine -3 dBFS (as dBov in ITU-T G.100.1).
 

@@ -16,7 +16,7 @@ class Player:
 
     Attributes:
         is_held: audio for AVR Core is held, bounded by the credit of the worker.
-        taken_bytes: reply audio for which the worker is to get credit back; `ReplyPlayback` sets it to 0.
+        taken_bytes: size of the reply audio for which the worker gets new credit; `ReplyPlayback` sets it to 0.
     """
 
     def __init__(self, timeline: Timeline | None = None) -> None:

@@ -68,8 +68,8 @@ class PlayoutClock:
 
         Args:
             item: the item's number.
-            samples: of the item.
-            now_seconds: when.
+            samples: samples of the item.
+            now_seconds: the time.
             padding: samples of silence that fill up the last frame.
         """
         last = self._runs[-1] if self._runs else None
@@ -111,7 +111,7 @@ class PlayoutClock:
 
         Args:
             item: the item's number.
-            heard_samples: of the item, at `since_seconds`.
+            heard_samples: heard samples of the item at `since_seconds`.
             left_samples: handed over, and not heard then.
             since_seconds: when; items that were queued behind each other follow each other.
         """

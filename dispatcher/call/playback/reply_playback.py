@@ -35,7 +35,7 @@ class ReplyPlayback:
     call.
 
     Attributes:
-        memory: of the call.
+        memory: memory of the call.
         init_seconds: time at which the caller began to wait for the greeting.
     """
 

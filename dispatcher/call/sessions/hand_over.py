@@ -135,7 +135,7 @@ class HandOver:
                 self._place(move)
 
     def placed(self, assignment: Assignment) -> None:
-        """Take an assignment that is to stand by."""
+        """Take the assignment of a standby."""
         self._enter(HandOverEvent.PLACED)
         self.standby = assignment
 

@@ -134,7 +134,7 @@ class WorkerSide:
         """Send audio of the caller, or queue the audio until there is credit or a worker.
 
         Args:
-            assignment: of the worker that has the call; None: no worker has it.
+            assignment: assignment that has the call; None: no worker has it.
             pcm: PCM16 at 8 kHz, whole samples.
             may_wait: False: drop audio that cannot be sent now.
         """
@@ -205,7 +205,7 @@ class WorkerSide:
         """Handle a record that belongs to the conversation; return whether it does.
 
         Args:
-            assignment: of the worker that has the call.
+            assignment: assignment that has the call.
             kind: kind of the record.
             payload: payload of the record.
             now_seconds: the time.

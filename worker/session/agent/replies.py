@@ -278,8 +278,8 @@ class Replies:
     def playout(self, report: wire.Playout) -> list[Reply]:
         """Take a report of the playout; return the items that have been heard to their end since the last report.
 
-        Only samples count. An idle playout does not include audio in transit to the dispatcher, or audio that the
-        dispatcher holds while AVR Core does not read.
+        Only samples count. An idle playout includes neither audio in transit to the dispatcher, nor audio that the
+        dispatcher holds for AVR Core.
         """
         self._playout = report
         self._handed(report.queued or report.items)

@@ -60,10 +60,10 @@ class EntryLimits:
     """Maximum times of an entry.
 
     Attributes:
-        waiting_seconds: until the session is live.
-        muting_seconds: until the dispatcher has muted the caller.
-        prompting_seconds: until the prompt has been heard, with the answers before it.
-        entering_seconds: from the end of the prompt to the last key.
+        waiting_seconds: maximum time until the session is live.
+        muting_seconds: maximum time until the dispatcher has muted the caller.
+        prompting_seconds: maximum time until the prompt has been heard, with the answers before it.
+        entering_seconds: maximum time from the end of the prompt to the last key.
     """
 
     waiting_seconds: float = 10.0

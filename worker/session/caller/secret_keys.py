@@ -29,8 +29,8 @@ class SecretKeys:
         """Build it.
 
         Args:
-            parts: of the session.
-            life: of the session.
+            parts: parts of the session.
+            life: state of the session.
             keypad: takes the keys that the model gets.
             is_offered: the dispatcher can mute the caller.
         """
@@ -46,8 +46,8 @@ class SecretKeys:
         """Ask the caller for keys; `Collected` with this number follows.
 
         Args:
-            number: of the request, used once in this process.
-            wanted: by the tool.
+            number: number of the request, which is unique in this process.
+            wanted: the prompt, the number of keys and the times that the tool asks for.
             now_seconds: the time.
         """
         parts = self._parts
