@@ -132,14 +132,17 @@ class EventRepair:
             raise TypeError("a part of no response, or with a content_index that is no number")
         if not 0 <= index <= MAX_PARTS:
             event["content_index"] = 0
-        return self._announce(response_id, item_id)
-
-    def _announce(self, response_id: str, item_id: str) -> list[Event]:
         self._item_of[response_id] = item_id
         if item_id in self._known:
             return []
         _note(self._known, item_id)
-        item = {"id": item_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        item: Event = {
+            "id": item_id,
+            "type": "message",
+            "role": "assistant",
+            "status": "in_progress",
+            "content": [],
+        }
         return [{"type": "conversation.item.added", "previous_item_id": None, "item": item}]
 
     def _output_done(self, event: Event, _: float) -> list[Event]:
