@@ -63,13 +63,8 @@ EVENT                   D ← W  channel 0: an event of a watched call
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
-
-import orjson
+from collections.abc import Iterator
 
 from common.errors import LinkProtocolError
 from common.link.binary_records import Binary, CallerAudio, Credit, KeptAudio, Record, ReplyAudio, ReplyText
@@ -87,11 +82,11 @@ from common.link.call_records import (
     Release,
     Released,
 )
+from common.link.control_json import MAX_NUMBER, decode_control, encode_control, json_name
 from common.link.figure_records import Figures, ToolFigure
 from common.link.kinds import UNCOUNTED, Kind, Outcome, Reason, Refusal, TelephonyAction
 from common.link.link_records import Command, Event, Hello, Proof, Result
 from common.link.memory_records import (
-    JSON_NAME,
     ItemUpdate,
     Keyed,
     PendingReplies,
@@ -113,7 +108,6 @@ from common.link.speech_records import (
     Transcript,
 )
 from common.link.telephony_records import Collect, Collecting, Dtmf, SecretKey, TelephonyCommand, TelephonyDone
-from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 from common.observe.call_outcome import EndReason, end_reason
 
 __all__ = [
@@ -216,8 +210,6 @@ REPLY_CREDIT_BYTES = 4 * 16_000
 CREDIT_STEP_BYTES = 8_000
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-# Bound of received numbers: counters continue from them, and must fit into 64 bits again. Seconds have it, too.
-MAX_NUMBER = 2**53
 SAMPLE_BYTES = 2
 _HEAD = struct.Struct("!BII")
 HEAD_BYTES = _HEAD.size
@@ -228,27 +220,14 @@ _CREDIT = struct.Struct("!I")
 _REPLY_TEXT = struct.Struct("!II")
 
 
-_C = TypeVar("_C", bound=Control)
-
-
 def encode(record: Control, channel: int) -> bytes:
     """Encode a control record.
 
     Raises:
         ValueError: the record is too long for a message, or too deep to be read by the other end. If it were sent,
-        it
-            would end the link and all calls on it.
+            it would end the link and all calls on it.
     """
-    for name in _objects_of(type(record)):  # type: ignore[arg-type]  # a class can be hashed
-        if is_too_deep(getattr(record, name), MAX_RECORD_LEVELS):
-            raise ValueError(f"a {type(record).__name__} record is nested deeper than {MAX_RECORD_LEVELS} levels")
-    try:
-        if _has_json_names(type(record)):  # type: ignore[arg-type]  # a class can be hashed
-            payload = orjson.dumps(record, _as_json, orjson.OPT_PASSTHROUGH_DATACLASS)
-        else:
-            payload = orjson.dumps(record)
-    except orjson.JSONEncodeError as error:
-        raise ValueError(f"a {type(record).__name__} record cannot be written as JSON: {error}") from error
+    payload = encode_control(record)
     if len(payload) > MAX_MESSAGE_BYTES - _HEAD.size:
         raise ValueError(f"a {type(record).__name__} record of {len(payload)} bytes is too long for the link")
     return _HEAD.pack(record.kind, channel, len(payload)) + payload
@@ -394,96 +373,6 @@ def decode_kept_audio(payload: memoryview) -> tuple[int, memoryview]:
     if position > MAX_NUMBER:
         raise LinkProtocolError("the position of a KEPT_AUDIO record is out of range")
     return int(position), payload[_CALLER_AUDIO.size :]
-
-
-def decode_control(record_type: type[_C], payload: memoryview) -> _C:
-    """Decode a control record from its JSON payload; unknown fields are ignored.
-
-    Raises:
-        LinkProtocolError: the payload is not a JSON object, or a field has another type than this side expects.
-        The
-            error does not repeat the payload.
-    """
-    try:
-        data = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise LinkProtocolError(f"a {record_type.__name__} record is not JSON") from error
-    return _build(record_type, data)
-
-
-_D = TypeVar("_D")
-
-
-def _build(record_type: type[_D], data: object) -> _D:
-    if not isinstance(data, dict):
-        raise LinkProtocolError(f"a {record_type.__name__} record is not a JSON object")
-    values = {}
-    for name, key, is_right, member in _fields_of(record_type):  # type: ignore[arg-type]  # a class can be hashed
-        if key not in data:
-            continue
-        value = data[key]
-        if not is_right(value):
-            raise LinkProtocolError(
-                f"field {key} of a {record_type.__name__} record is a {type(value).__name__}, or out of range"
-            )
-        if member is not None:
-            value = tuple([_build(member, each) for each in value])
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return record_type(**values)
-
-
-@functools.cache
-def _fields_of(record_type: type[Any]) -> list[tuple[str, str, Callable[[Any], bool], type[Any] | None]]:
-    """Return each field's name, its name in JSON, the check of its value, and the type of a tuple's members."""
-    fields = [(field.name, json_name(field), str(field.type)) for field in dataclasses.fields(record_type)]
-    return [(name, key, _IS[annotation], _MEMBERS.get(annotation)) for name, key, annotation in fields]
-
-
-def json_name(field: dataclasses.Field[Any]) -> str:
-    """Return the name that a record's field has in JSON."""
-    return str(field.metadata.get(JSON_NAME, field.name))
-
-
-@functools.cache
-def _has_json_names(record_type: type[Any]) -> bool:
-    """Return whether a field of the record, or of its members, has another name in JSON."""
-    members = [_MEMBERS.get(str(field.type)) for field in dataclasses.fields(record_type)]
-    types = [record_type, *(member for member in members if member is not None)]
-    return any(JSON_NAME in field.metadata for each in types for field in dataclasses.fields(each))
-
-
-def _as_json(record: Any) -> dict[str, Any]:
-    """Return the fields of a record, or of a member of one, under their names in JSON."""
-    return {json_name(field): getattr(record, field.name) for field in dataclasses.fields(record)}
-
-
-@functools.cache
-def _objects_of(record_type: type[Any]) -> list[str]:
-    """Return the names of a record's fields that hold JSON of any shape."""
-    return [field.name for field in dataclasses.fields(record_type) if str(field.type) == "dict[str, Any]"]
-
-
-# By a field's annotation. Numbers are never negative; JSON's true is not 1.
-_IS: dict[str, Callable[[Any], bool]] = {
-    "int": lambda value: type(value) is int and 0 <= value <= MAX_NUMBER,
-    "str": lambda value: isinstance(value, str),
-    "float": lambda value: type(value) in (int, float) and 0 <= value <= MAX_NUMBER,
-    "bool": lambda value: isinstance(value, bool),
-    "dict[str, Any]": lambda value: isinstance(value, dict) and not is_too_deep(value, MAX_RECORD_LEVELS),
-    "dict[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
-    "tuple[ItemHeard, ...]": lambda value: isinstance(value, list),
-    "tuple[Reply, ...]": lambda value: isinstance(value, list),
-    "tuple[ToolFigure, ...]": lambda value: isinstance(value, list),
-    "tuple[int, ...]": lambda value: (
-        isinstance(value, list) and all(type(each) is int and 0 <= each <= MAX_NUMBER for each in value)
-    ),
-    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
-}
-_MEMBERS: dict[str, type[Any]] = {
-    "tuple[ItemHeard, ...]": ItemHeard,
-    "tuple[Reply, ...]": Reply,
-    "tuple[ToolFigure, ...]": ToolFigure,
-}
 
 
 def _audio(head: struct.Struct, payload: memoryview) -> tuple[int, memoryview]:

@@ -1,4 +1,4 @@
-"""The queue into which the parts of a call put their actions."""
+"""Queue of the actions of one call."""
 
 from __future__ import annotations
 

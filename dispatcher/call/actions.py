@@ -16,7 +16,7 @@ from dispatcher.call.assignment import Assignment
 
 
 class Ending(StrEnum):
-    """How a call that ended is counted."""
+    """Outcome under which a call is counted."""
 
     COMPLETED = "completed"
     REJECTED = "rejected"
@@ -27,12 +27,12 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """How a call ends, and why.
+    """End of a call, and its reason.
 
     Attributes:
-        ending: how it is counted.
-        reason: why, for its record.
-        message: why, for people; empty: it ended as it should.
+        ending: outcome under which the call is counted.
+        reason: the reason in the call's record.
+        message: the reason for people; empty: the call ended as it should.
     """
 
     ending: Ending
@@ -56,7 +56,7 @@ class Metric(Enum):
 
 
 SPOKE_FIRST: Final = "spoke_first"
-"""Label of GREETING_SECONDS if the caller spoke before: the first sound is an answer, and no greeting."""
+"""Label of GREETING_SECONDS if the caller spoke first, so that the first sound is not a greeting."""
 
 
 class Play(NamedTuple):
@@ -119,9 +119,9 @@ class ToWorker(NamedTuple):
     """Send a record to an assignment's worker.
 
     Attributes:
-        assignment: of the call.
+        assignment: assignment of the call.
         record: what to send.
-        counted: the record waits for the next link where the link is broken, and is repeated there.
+        counted: the record is counted. If the link breaks, it is sent again on the next link.
     """
 
     assignment: Assignment
@@ -132,9 +132,9 @@ class ToWorker(NamedTuple):
 class Purpose(Enum):
     """Purpose for which a call wants a worker."""
 
-    BEGIN = "begin"  # a connection has said which call it is
-    RECOVER = "recover"  # the call has no session any more
-    MOVE = "move"  # it has one, which is to end
+    BEGIN = "begin"  # `init` has come
+    RECOVER = "recover"  # the call has lost its session
+    MOVE = "move"  # the call has a session, which will end
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LeaveChannel:
-    """Leave the assignment's channel: nothing more will be sent or is expected there."""
+    """Leave the assignment's channel. Nothing is sent or expected there any more."""
 
     assignment: Assignment
 
@@ -168,14 +168,14 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Unpin:
-    """Take the call out of Redis, if it is still at this epoch there."""
+    """Remove the call from Redis, if its epoch there is still this one."""
 
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class CloseCaller:
-    """Close the caller's connection, if it is there."""
+    """Close the caller's connection, if it is open."""
 
     code: int
     reason: str
@@ -196,7 +196,7 @@ class MessageIgnored:
 
     Attributes:
         reason: the label under which such messages are counted.
-        message: for people, without any part of AVR Core's message.
+        message: text for people, without any part of AVR Core's message.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""An assignment: a call is given to a worker, at an epoch."""
+"""An assignment of a call to a worker, at an epoch."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from common.link import wire
 
 
 class AssignmentState(Enum):
-    """Progress of the worker."""
+    """State of an assignment."""
 
-    OPENING = "opening"  # asked
-    TAKEN = "taken"  # it has taken the call, and opens a session
+    OPENING = "opening"  # the worker was asked
+    TAKEN = "taken"  # the worker has taken the call, and opens a session
     READY = "ready"  # the session is up
 
 
 @dataclass(eq=False, slots=True)
 class Assignment:
-    """A call at a worker, at an epoch. A call has one assignment, and a second one while it moves.
+    """Assignment of one call. A call has one assignment, and a second one while it moves.
 
-    Placement finds the first fields, in Redis or in the last known table; the call adds the others.
+    Placement finds the fields up to `age_seconds`, in Redis or in the last known table. The call sets the others.
 
     Attributes:
-        worker_id: the worker.
-        epoch: the call's epoch from now on.
+        worker_id: id of the worker.
+        epoch: epoch of the call at this worker.
         pins: number of workers that have held the call, this one included.
-        address: where the worker accepts links; empty: there is a link already.
-        started_at_ms: when the call was pinned first, by the clock of Redis; None where Redis did not say.
-        attach: the worker has a session of the call already, by another dispatcher.
+        address: address at which the worker accepts links; empty: there is a link already.
+        started_at_ms: time of the call's first pin, by the clock of Redis; None: unknown.
+        attach: the worker already has a session of the call, from another dispatcher.
         age_seconds: age of the call, as far as Redis knows.
         reason: why the call needs another session, a `wire.Reason`; empty for its first.
-        credit_bytes: caller's audio that may be sent.
-        given_bytes: reply audio that the worker may send.
-        returned_bytes: reply audio that AVR Core has taken, and for which no credit was given yet.
-        move: the worker wants the call to move again, before it has the call.
-        is_attached: the worker continues in the session that it has.
+        credit_bytes: size of the caller's audio that may be sent.
+        given_bytes: size of the reply audio that the worker may send.
+        returned_bytes: size of the reply audio that AVR Core has taken, without new credit for it yet.
+        move: the standby's worker wants the call to move on, once the standby has the call.
+        is_attached: the worker continues in its existing session.
     """
 
     worker_id: str
@@ -54,7 +54,7 @@ class Assignment:
     is_attached: bool = False
 
     def due_credit(self) -> int:
-        """Return credit that is to be given now, in pieces of `CREDIT_STEP_BYTES`; 0 while it is too little."""
+        """Return the credit to give now; 0 while it is less than `CREDIT_STEP_BYTES`."""
         if self.returned_bytes < wire.CREDIT_STEP_BYTES:
             return 0
         due, self.returned_bytes = self.returned_bytes, 0

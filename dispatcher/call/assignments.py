@@ -1,4 +1,4 @@
-"""Which worker has a call, at which epoch."""
+"""The assignments of a call: the present worker, and former ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Assignments:
 
     @property
     def held_epoch(self) -> int:
-        """The epoch at which a worker has the call, or had it last; 0 if none had.
+        """The epoch at which a worker has the call, or had it last; 0: no worker had the call.
 
         It is higher than the worker's where Redis knows of another one (`outrank`).
         """

@@ -1,10 +1,10 @@
 """A call in the dispatcher, Sans-I/O: it takes events and the time, and returns actions.
 
 The states are in `states.py`. The call owns the caller's audio, the replies with the playout clock, and the memory
-of the conversation, so that they survive a worker. A session ends when its worker or its Realtime connection is
-lost, its worker stops, or its time limit is reached. In each case another assignment at the next epoch gets the
+of the conversation. They survive a worker. A session ends when its worker or its Realtime connection is lost. It
+also ends when its worker stops, or at its time limit. In each case another assignment at the next epoch gets the
 memory, and continues the call (`sessions.py`). A session that still works releases the call when another one
-stands by (`hand_over.py`).
+stands by (`hand_over.py`). Messages of AVR Core come in by `caller_messages.py`.
 
 If no worker can continue the call, the call takes the way out (`way_out.py`), or ends if there is none.
 """
@@ -13,22 +13,17 @@ from __future__ import annotations
 
 from websockets.typing import BytesLike
 
-from common.errors import AvrProtocolError
 from common.link import wire
 from common.link.wire import EndReason
 from common.observe.metrics import FallbackOutcome
 from common.settings.tenants import NO_TENANTS, Tenants
-from dispatcher.avr import protocol
 from dispatcher.call.action_queue import ActionQueue
 from dispatcher.call.actions import (
     Action,
     CallEnd,
     Ended,
     Ending,
-    MessageIgnored,
-    Metric,
     Purpose,
-    TookWayOut,
 )
 from dispatcher.call.announcements import SILENT, Announcements
 from dispatcher.call.assignment import Assignment, AssignmentState
@@ -37,6 +32,7 @@ from dispatcher.call.caller.caller_audio import CallerAudio
 from dispatcher.call.caller.caller_mute import CallerMute
 from dispatcher.call.caller.caller_side import CallerSide
 from dispatcher.call.caller.line_quality import LineQuality
+from dispatcher.call.caller_messages import CallerMessages
 from dispatcher.call.ends import CallEnds
 from dispatcher.call.identity import CallIdentity
 from dispatcher.call.life import CallLife
@@ -52,10 +48,11 @@ from dispatcher.call.sessions.sessions import Sessions
 from dispatcher.call.sessions.worker_side import WorkerSide
 from dispatcher.call.states import Event, State
 from dispatcher.call.telephony import Telephony
+from dispatcher.call.telephony_results import TelephonyResults
 from dispatcher.call.way_out import WayOut
 from dispatcher.recording.timeline import Timeline
 
-# Maximum time for the commands of a caller that did not come back.
+# Maximum time for pending commands of the agent, if the caller did not reconnect.
 PROMISE_SECONDS = 15.0
 CLEAN_CLOSES = (1000, 1001, 1005)
 
@@ -90,13 +87,12 @@ class Call:
         self._out = ActionQueue()
         self.hand_over = HandOver(self._out, self.assignments)
         self._limits = limits
-        self._timeline = timeline
         self._placing = Placing(limits, self.recovery, now_seconds)
         self._caller = CallerSide(limits, now_seconds, LineQuality(self._out))
         self._mute = CallerMute(None if timeline is None else timeline.mute_caller)
         self._playback = ReplyPlayback(self._out, CallMemory(), self._caller.presence, now_seconds, timeline)
         self._telephony = Telephony(self._out, self._playback, limits.order_seconds)
-        filler = self._filler = Filler(announcements.filler, announcements.filler_after_seconds)
+        filler = Filler(announcements.filler, announcements.filler_after_seconds)
         self._filler_playback = FillerPlayback(self._out, self._playback, filler)
         self._way_out = WayOut(self._out, self._playback, announcements, limits.order_seconds)
         self._worker_side = WorkerSide(
@@ -134,6 +130,26 @@ class Call:
             filler_playback=self._filler_playback,
             worker_side=self._worker_side,
         )
+        self._messages = CallerMessages(
+            self._out,
+            self._life,
+            self._ends,
+            assignments=self.assignments,
+            caller=self._caller,
+            identity=self.identity,
+            sessions=self._sessions,
+            timeline=timeline,
+            worker_side=self._worker_side,
+        )
+        self._results = TelephonyResults(
+            self._out,
+            self._life,
+            self._ends,
+            assignments=self.assignments,
+            presence=self._caller.presence,
+            telephony=self._telephony,
+            way_out=self._way_out,
+        )
 
     @property
     def actions(self) -> list[Action]:
@@ -161,7 +177,7 @@ class Call:
 
     @property
     def end_reason(self) -> EndReason:
-        """Why the call ended; of a call that has not ended, why it would have if its dispatcher died."""
+        """Why the call ended. Before the end: the reason that counts if this dispatcher dies."""
         return self._ends.reason
 
     @property
@@ -171,17 +187,17 @@ class Call:
 
     @property
     def paused(self) -> bool:
-        """Whether AVR Core does not read, or is away, so that its messages are held."""
+        """Whether messages for AVR Core are held, because it does not read, or is disconnected."""
         return self._playback.is_held
 
     @property
     def is_away(self) -> bool:
-        """Whether the caller's connection broke, and the call waits for the next one."""
+        """Whether the caller's connection is lost, and the call waits for another one."""
         return self._caller.presence.is_away
 
     @property
     def is_caller_muted(self) -> bool:
-        """Whether a tool collects keys, so that the caller's audio is to be recorded as silence."""
+        """Whether a tool collects keys, so that recordings must have silence in place of the caller's audio."""
         return self._mute.is_on
 
     @property
@@ -194,57 +210,29 @@ class Call:
     # Events from the caller
 
     def message(self, data: BytesLike, now_seconds: float) -> None:
-        """Take a message of AVR Core, from a text frame or a binary one.
-
-        Unknown types are ignored, as in AVR's connectors, because cores gain types with each release.
-        """
-        if self.state is State.ENDED:
-            return
-        try:
-            self._caller.arrived(1, now_seconds)
-            message = protocol.parse(data)
-            if isinstance(message, protocol.Audio):
-                self._caller_audio(message.pcm, now_seconds)
-            elif isinstance(message, protocol.Init):
-                self._init(message, now_seconds)
-            else:
-                self._digit(message.digit, now_seconds)
-        except AvrProtocolError as error:
-            self._not_understood(error)
+        """Take a message of AVR Core, from a text frame or a binary one."""
+        self._messages.message(data, now_seconds)
 
     def began(self, uuid: str, now_seconds: float) -> None:
-        """Begin a call of the older protocol, which has said its uuid."""
-        try:
-            self._init(protocol.checked_init(uuid), now_seconds)
-        except AvrProtocolError as error:
-            self._not_understood(error)
+        """Begin a call of the older protocol, whose connection has sent the uuid."""
+        self._messages.began(uuid, now_seconds)
 
     def audio(self, pcm: bytes, now_seconds: float, *, messages: int = 0) -> None:
         """Take audio of the caller: PCM16 at 8 kHz, whole samples.
 
         Args:
-            pcm: of all messages that came together, or of the older protocol, which has none.
-            now_seconds: when.
-            messages: number of these messages.
+            pcm: audio of all messages that were read together.
+            now_seconds: the time.
+            messages: number of these messages; 0 in the older protocol, which has no messages.
         """
-        if self.state is State.ENDED:
-            return
-        try:
-            self._caller.arrived(messages, now_seconds)
-            self._caller_audio(pcm, now_seconds)
-        except AvrProtocolError as error:
-            self._not_understood(error)
+        self._messages.audio(pcm, now_seconds, messages)
 
     def broke_protocol(self, reason: str, message: str) -> None:
-        """End the call, and no other, because AVR Core broke the protocol."""
-        if self.state is State.ENDED:
-            return
-        self._out.report(Metric.BAD_INPUT, label=reason)
-        ending = Ending.REJECTED if not self.assignments.pins else Ending.FAILED
-        self._ends.end(CallEnd(ending, EndReason.PROTOCOL, message), 1008)
+        """End this call, because AVR Core broke the protocol."""
+        self._ends.protocol_broken(reason, message)
 
     def caller_closed(self, code: int, now_seconds: float, *, may_return: bool = True) -> None:
-        """Note that the caller's connection is gone: cleanly, or lost, and then it may come back."""
+        """End the call after a clean close of the caller's connection; after a loss, wait for another one."""
         reason = f"the caller's connection closed with {code}"
         may_return = may_return and self._limits.reconnect_seconds > 0
         if self.state is State.AWAITING_INIT:
@@ -260,41 +248,41 @@ class Call:
             self._playback.hold()
 
     def caller_back(self, now_seconds: float) -> None:
-        """Go on with another connection, which has said that it is this call."""
+        """Continue with another connection of the caller."""
         if self.state is not State.ENDED:
             self._caller.back(now_seconds)
             self._playback.back(self.assignments.current, now_seconds)
 
     def caller_paused(self, now_seconds: float) -> None:
-        """Hold messages for AVR Core, as it does not read."""
+        """Hold messages for AVR Core, because it does not read."""
         self._playback.hold()
         self._caller.paused(now_seconds)
 
     def caller_writable(self, now_seconds: float) -> None:
-        """Send held messages, as AVR Core reads again."""
+        """Send held messages, because AVR Core reads again."""
         if self.state is not State.ENDED:
             self._caller.reads()
             self._playback.writable(self.assignments.current, now_seconds)
 
     def superseded(self) -> None:
-        """End the call here: another connection with the same uuid has it now, at another dispatcher."""
+        """End the call here, because a connection to another dispatcher has the same uuid, and so the call."""
         self._ends.superseded()
 
     def absorbed(self) -> None:
-        """End the call: another call of the same uuid was here, and has this call's connection now."""
+        """End the call, because an earlier call with the same uuid has taken this call's connection."""
         self._life.enter(Event.END)
-        self._out.actions.append(Ended(Ending.MOVED, "it is the same call"))
+        self._out.actions.append(Ended(Ending.MOVED, "an earlier call with this uuid continues"))
 
     def stopped(self, reason: str) -> None:
-        """End the call, because this process ends and cannot wait for it any longer."""
+        """End the call, because this process ends and cannot wait longer for the end of the call."""
         self._ends.end(CallEnd(Ending.FAILED, EndReason.STOPPED, reason), 1011)
 
     def failed(self, reason: str, now_seconds: float) -> None:
-        """Give the call up, because of a fault within this process."""
+        """Fail the call, because of a fault of this process."""
         self._ends.fail(CallEnd(Ending.FAILED, EndReason.INTERNAL, reason), 1011, now_seconds)
 
     def hang_up(self) -> None:
-        """End a call that no worker has, for the calls API: on Asterisk, as a worker would have it done."""
+        """Hang up a call that no worker has, for the calls API: on Asterisk, as a worker would request it."""
         telephony = self._telephony
         if self.state is State.ENDED:
             return
@@ -316,7 +304,7 @@ class Call:
         )
 
     def left(self, reason: str) -> None:
-        """Leave the call at its worker, because this process ends: its caller comes back to another dispatcher."""
+        """Leave the call at its worker, because this process ends. The caller reconnects to another dispatcher."""
         self._ends.leave(reason)
 
     # Events from placement
@@ -334,11 +322,11 @@ class Call:
         self._sessions.placed(assignment, now_seconds)
 
     def restored(self, memory: CallMemory, now_seconds: float) -> None:
-        """Go on from what another dispatcher wrote of this call: it died, and the call's worker with it."""
+        """Continue from the memory that another dispatcher wrote to Redis: it died, like the call's worker."""
         self._sessions.restored(memory, now_seconds)
 
     def not_placed(self, code: int, message: str, now_seconds: float, *, is_known: bool = True) -> None:
-        """Try again within a bound, or give the call up: see `Sessions.not_placed`."""
+        """Try again within a bound, or fail the call: see `Sessions.not_placed`."""
         self._sessions.not_placed(code, message, now_seconds, is_known=is_known)
 
     # Events from the link
@@ -347,30 +335,30 @@ class Call:
         """Handle a record of an assignment's worker.
 
         Raises:
-            LinkProtocolError: it cannot be understood, or has no place in this state.
+            LinkProtocolError: the record is malformed, or is invalid in this state.
         """
         self._sessions.record(assignment, kind, payload, now_seconds)
 
     def link_broke(self, assignment: Assignment) -> None:
-        """Note that the link to an assignment's worker broke, and another one is looked for."""
+        """Note that the link to an assignment's worker broke, and is being replaced."""
         self._sessions.link_broke(assignment)
 
     def channel_full(self, assignment: Assignment, now_seconds: float) -> None:
-        """Give the call up because the worker acknowledges no records."""
+        """Fail the call, because the worker acknowledges no records."""
         self._sessions.channel_full(assignment, now_seconds)
 
     def worker_lost(self, assignment: Assignment, now_seconds: float) -> None:
-        """Recover the call, because the link to an assignment's worker is gone, and none can be had."""
+        """Recover the call, because the link to an assignment's worker is lost, and could not be replaced."""
         self._sessions.worker_lost(assignment, now_seconds)
 
     def repair(self, now_seconds: float) -> None:
-        """Go on in another session after an illegal transition: see `Sessions.repair`."""
+        """Continue in another session after an illegal transition: see `Sessions.repair`."""
         self._sessions.repair(now_seconds)
 
     # Time
 
     def tick(self, now_seconds: float) -> None:
-        """Look at the clocks; meant to be called every 200 ms."""
+        """Check the time limits; to be called every 200 ms."""
         if self._mute.look(now_seconds):
             self._worker_side.confirm_collection(self.assignments.current)
         if self.state is not State.ENDED:
@@ -378,13 +366,13 @@ class Call:
             self._telephony.execute_due(self.assignments.current, now_seconds)
             self._sessions.tick(now_seconds)
             self._ends.go_on(now_seconds)
-            if self._filler.is_on:
+            if self._filler_playback.is_on:
                 self._fill(now_seconds)
         if self.state is not State.ENDED:
             self._look_after_caller(now_seconds)
 
     def wake(self, now_seconds: float) -> None:
-        """Play filler for the next moment: the time of a `Wake` has come."""
+        """Play the next piece of filler, because the time of a `Wake` has come."""
         self._filler_playback.woke()
         self._fill(now_seconds)
 
@@ -406,93 +394,12 @@ class Call:
     # Events from avr-ami
 
     def executed(self, command: wire.TelephonyCommand, ok: bool, message: str, now_seconds: float) -> None:
-        """Note what avr-ami made of a command."""
-        result = wire.TelephonyDone(command.id, ok, message)
-        self._telephony.executed(command, result)
-        if self.state is State.ENDED:
-            return
-        if self.assignments.current is not None:
-            self._out.record(self.assignments.current, result)
-        if command.action == wire.TelephonyAction.HANG_UP:
-            if ok:
-                # AVR Core closes when Asterisk has hung up.
-                self._telephony.hung_up_seconds = now_seconds
-            else:
-                # Without avr-ami, the end of the connection is the end of the call.
-                self._ends.end(CallEnd(Ending.COMPLETED, self._telephony.end_reason, ""), 1000)
-        elif ok and self._way_out.parting is not None:
-            # The transfer that the agent had promised is the way out.
-            self._way_out.parting.outcome = FallbackOutcome.TRANSFERRED
-            self._telephony.hung_up_seconds = now_seconds
-        self._end_lost_caller()
+        """Take the result of avr-ami for a command."""
+        self._results.executed(command, ok, message, now_seconds)
 
     def transferred_away(self, outcome: FallbackOutcome, now_seconds: float) -> None:
         """Take the outcome of the transfer of a call on its way out."""
-        parting = self._way_out.transferred(outcome)
-        if self.state is State.ENDED:
-            # AVR Core closes as soon as Asterisk has the call elsewhere, which may be before avr-ami answers.
-            self._out.actions.append(TookWayOut(outcome, parting.why.message))
-        elif outcome is FallbackOutcome.TRANSFERRED:
-            self._telephony.hung_up_seconds = now_seconds
-            self._end_lost_caller()
-        else:
-            self._ends.end(parting.why, parting.code)
-
-    def _end_lost_caller(self) -> None:
-        """End a call at once if its connection broke while avr-ami was hanging up or transferring the call."""
-        if self.is_away and self._telephony.is_over:
-            self._ends.finish(CallEnd(Ending.COMPLETED, self._telephony.end_reason, self._caller.presence.reason))
-
-    # The caller's side
-
-    def _init(self, init: protocol.Init, now_seconds: float) -> None:
-        if self.state is not State.AWAITING_INIT:
-            raise AvrProtocolError("second_init", "a second init in the same connection")
-        self._life.enter(Event.INIT)
-        self.identity.began(init, now_seconds)
-        self._placing.init_seconds = self._playback.init_seconds = now_seconds
-        self._caller.began(now_seconds)
-        if self._timeline is not None:
-            self._timeline.begin(now_seconds)
-        # The greeting.
-        self._filler.owed(now_seconds)
-        self.place()
-
-    def _caller_audio(self, pcm: bytes, now_seconds: float) -> None:
-        if self.state is State.AWAITING_INIT:
-            raise AvrProtocolError("before_init", "audio before init")
-        self._caller.audio(pcm, now_seconds)
-        if pcm:
-            if self._mute.is_on and self._mute.look(now_seconds):
-                # Everything behind this line gets silence: the worker, the copy for the next one, a recording.
-                pcm = bytes(len(pcm))
-            if self._timeline is not None:
-                self._timeline.caller(pcm, now_seconds)
-            may_wait = self.state is not State.PARTING
-            self._worker_side.send_audio(self.assignments.current, pcm, may_wait=may_wait)
-
-    def _digit(self, digit: str, now_seconds: float) -> None:
-        if self.state is State.AWAITING_INIT:
-            raise AvrProtocolError("before_init", "dtmf_digit before init")
-        if self._mute.look(now_seconds):
-            # Not counted: the length of a PIN is a part of it.
-            self._worker_side.send_secret_key(self.assignments.current, digit, now_seconds)
-            return
-        self._out.report(Metric.DIGIT)
-        self._worker_side.send_digit(self.assignments.current, digit)
-
-    def _not_understood(self, error: AvrProtocolError) -> None:
-        """Pass a message over, or end the call for it."""
-        # A call under way ignores a wrong `init` as it ignores a second right one.
-        is_late_init = error.reason in protocol.BAD_INIT_REASONS and self.state is not State.AWAITING_INIT
-        if error.ends_call and not is_late_init:
-            self.broke_protocol(error.reason, str(error))
-            return
-        self._out.report(Metric.BAD_INPUT, label=error.reason)
-        if self._caller.is_first_ignored():
-            self._out.actions.append(MessageIgnored(error.reason, str(error)))
-
-    # By this dispatcher itself
+        self._results.transferred_away(outcome, now_seconds)
 
     def _fill(self, now_seconds: float) -> None:
         is_over = self.state in (State.PARTING, State.ENDED) or self._telephony.hung_up_seconds is not None

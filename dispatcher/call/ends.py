@@ -5,7 +5,17 @@ from __future__ import annotations
 from common.link import wire
 from common.link.wire import EndReason
 from dispatcher.call.action_queue import ActionQueue
-from dispatcher.call.actions import CallEnd, CloseCaller, Ended, Ending, LeaveChannel, Publish, SendError, Unpin
+from dispatcher.call.actions import (
+    CallEnd,
+    CloseCaller,
+    Ended,
+    Ending,
+    LeaveChannel,
+    Metric,
+    Publish,
+    SendError,
+    Unpin,
+)
 from dispatcher.call.assignments import Assignments
 from dispatcher.call.caller.presence import CallerPresence
 from dispatcher.call.life import CallLife
@@ -19,10 +29,10 @@ from dispatcher.call.way_out import WayOut
 
 
 class CallEnds:
-    """Ends of one call: at once, or by the way out. What a call has is closed and released here.
+    """Ends of one call: at once, or by the way out. They close its sessions and release its pin.
 
     Attributes:
-        reason: why the call ended; of a call that has not ended, why it would have if its dispatcher died.
+        reason: why the call ended. Before the end: the reason that counts if this dispatcher dies.
     """
 
     def __init__(
@@ -39,7 +49,7 @@ class CallEnds:
         way_out: WayOut,
         worker_side: WorkerSide,
     ) -> None:
-        """Take the parts of a call that end with it."""
+        """Take the parts of a call that end with the call."""
         self.reason = EndReason.LOST
         self._out = out
         self._life = life
@@ -75,7 +85,7 @@ class CallEnds:
         self.go_on(now_seconds)
 
     def go_on(self, now_seconds: float) -> None:
-        """Go on with the way out, if the call takes it."""
+        """Continue the way out, if the call takes it."""
         parting = self._way_out.go_on(now_seconds, is_busy=self._telephony.is_busy)
         if parting is not None:
             self.end(parting.why, parting.code)
@@ -90,11 +100,11 @@ class CallEnds:
         self.finish(end)
 
     def finish(self, end: CallEnd) -> None:
-        """End the call, whose connection needs no close."""
+        """End the call without closing its connection."""
         if self._life.state is State.ENDED:
             return
         self._life.enter(Event.END)
-        # The caller may have reconnected to this session at another dispatcher.
+        # If another dispatcher has the caller now, it may have attached to the session, which stays open.
         self._close_assignments(end.message, keep=end.ending is Ending.MOVED)
         if self._assignments.epoch and end.ending is not Ending.MOVED:
             self._out.actions.append(Unpin(self._assignments.epoch))
@@ -103,13 +113,21 @@ class CallEnds:
         self.reason = end.reason
         self._out.actions.append(Ended(end.ending, end.message))
 
+    def protocol_broken(self, reason: str, message: str) -> None:
+        """Count bad input of AVR Core under `reason`, and end the call."""
+        if self._life.state is State.ENDED:
+            return
+        self._out.report(Metric.BAD_INPUT, label=reason)
+        ending = Ending.REJECTED if not self._assignments.pins else Ending.FAILED
+        self.end(CallEnd(ending, EndReason.PROTOCOL, message), 1008)
+
     def superseded(self) -> None:
-        """End the call here: another connection with the same uuid has it now, at another dispatcher."""
+        """End the call here, because a connection to another dispatcher has the same uuid, and so the call."""
         message = "another connection with the same uuid has taken this call over"
         self.end(CallEnd(Ending.MOVED, EndReason.LOST, message), 1008)
 
     def leave(self, reason: str) -> None:
-        """Leave the call at its worker, for another dispatcher to which its caller comes back."""
+        """Leave the call at its worker, for another dispatcher to which the caller reconnects."""
         self._life.enter(Event.END)
         if self._hand_over.standby is not None:
             self._out.record(self._hand_over.standby, wire.Close(reason))

@@ -1,4 +1,4 @@
-"""What a call is, whoever has it: its name, its metadata, its tenant, its age."""
+"""The facts of a call that all its workers are told: uuid, metadata, tenant and age."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class CallIdentity:
     """Facts of one call that its workers are told.
 
     Attributes:
-        metadata: of the URL with which AVR Core connected.
-        began_seconds: when the call began, at this dispatcher or an earlier one.
-        tenants: of the deployment.
-        uuid: of the call; empty before `init`.
+        metadata: query of the URL with which AVR Core connected.
+        began_seconds: time at which the call began, at this dispatcher or an earlier one.
+        tenants: tenants of the deployment.
+        uuid: id of the call; empty before `init`.
         provider_config: field of `init`. It may hold a key, so it is never stored or logged.
-        traceparent: of the call's first span; empty: the call has no trace.
-        tenant: of the call; empty: there are no tenants.
+        traceparent: parent of the call's first span; empty: the call has no trace.
+        tenant: tenant of the call; empty: there are no tenants.
     """
 
     metadata: dict[str, str]
@@ -47,12 +47,12 @@ class CallIdentity:
         self.began_seconds = min(self.began_seconds, now_seconds - age_seconds)
 
     def tenant_told(self, tenant: str) -> None:
-        """Take the tenant that the call's worker told; a worker of an earlier release tells none."""
+        """Take the tenant that the worker reports. A worker of an earlier release reports none."""
         told = self.tenants.told(tenant)
         if told:
             self.tenant, self._is_tenant_told = told, True
 
     def tenant_recalled(self, tenant: str) -> None:
-        """Take the tenant that an earlier dispatcher wrote, up to a second late; what a worker told stays."""
+        """Take the tenant that an earlier dispatcher wrote to Redis, unless a worker has reported one."""
         if not self._is_tenant_told:
             self.tenant = self.tenants.told(tenant) or self.tenant

@@ -19,7 +19,7 @@ class CallLife:
         """Change the state.
 
         Raises:
-            LinkProtocolError: a worker said something that has no place in this state.
+            LinkProtocolError: a worker sent a record that is invalid in this state.
             IllegalTransition: the event cannot happen in this state.
         """
         self.state = transition(self.state, event)

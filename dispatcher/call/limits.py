@@ -1,4 +1,4 @@
-"""Bounds of one call, and the reasons for which input is refused."""
+"""Bounds of one call, and the reasons for which its input is bad."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class CallLimits:
 
     Attributes:
         init_seconds: maximum time from the connection to `init`.
-        silence_seconds: a caller's connection without one audio message for so long is dead, whatever TCP says.
-        stuck_seconds: a core that reads none of its messages for so long is disconnected.
-        placing_seconds: from `init` to a worker that has taken the call.
-        unknown_seconds: maximum wait of a call while Redis is away and no worker is known.
+        silence_seconds: maximum time without an audio message, after which the connection counts as dead.
+        stuck_seconds: maximum time in which AVR Core reads nothing, after which it is disconnected.
+        placing_seconds: maximum time from `init` until a worker has taken the call.
+        unknown_seconds: maximum wait of a call while Redis is unavailable and no worker is known.
         placing_attempts: refusals that end a call; refusals of full or draining workers do not count.
-        recovery_seconds: from the loss of a session to a worker that has taken the call over.
-        place_again_seconds: when no worker has room for a call that lost its session, it is asked again so soon.
-        unstable_seconds: a session that is lost sooner than this did not last: the next one waits a little.
-        reconnect_seconds: how long a call is kept whose caller's connection broke.
-        waiting_bytes: caller's audio that waits for a worker (30 s); above it the oldest is dropped.
-        burst_seconds: audio that may come faster than real time at once, after a stall of the network.
+        recovery_seconds: maximum time from the loss of a session until another worker has taken the call.
+        place_again_seconds: delay between two searches for a worker.
+        unstable_seconds: age up to which the loss of a session delays the next session.
+        reconnect_seconds: maximum wait for a caller whose connection broke.
+        waiting_bytes: maximum audio that waits for a worker (30 s); the oldest audio beyond is dropped.
+        burst_seconds: maximum audio that may come at once, after a stall of the network.
         flood_ratio: maximum lasting rate of audio, as a multiple of real time.
-        messages_per_second: of any kind, with a burst of ten seconds' worth.
-        order_seconds: a command to hang up or transfer waits so long for the last words to be heard.
-        hung_up_seconds: a core that keeps its connection so long after avr-ami has hung up is closed.
+        messages_per_second: maximum rate of messages, with a burst of ten seconds.
+        order_seconds: maximum time that a telephony command waits for the end of the last words.
+        hung_up_seconds: maximum time that AVR Core may keep its connection after a hang-up by avr-ami.
     """
 
     init_seconds: float = 10.0

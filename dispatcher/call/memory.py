@@ -18,7 +18,7 @@ from common.link.wire import Control
 from common.net import json_depth
 from common.net.json_depth import MAX_RECORD_LEVELS, is_too_deep
 
-# The oldest items are dropped first. The context of a model (128k tokens) holds no more than this either.
+# Maximum size of the items; the oldest are dropped first. The context of a model (128k tokens) is smaller.
 MAX_ITEMS: Final = 1000
 MAX_BYTES: Final = 1024 * 1024
 # Maximum replies without a settled heard part. A worker that leaves more is faulty.
@@ -51,8 +51,8 @@ class CallMemory:
 
     Attributes:
         profile: the call's settings; None until the worker has reported them.
-        next_index: the number that the next reply item is to have.
-        is_recalled: the memory comes from Redis, and no session has gone on from it yet.
+        next_index: number of the next reply item.
+        is_recalled: the memory comes from Redis, and no session has continued from it yet.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class CallMemory:
             reply.done = True
 
     def reply_heard(self, items: tuple[wire.ItemHeard, ...], *, truncated: bool = False) -> None:
-        """Note how much of replies has been heard; of truncated ones no more will be."""
+        """Note the heard part of replies. The heard part of a truncated reply is final."""
         for item in items:
             reply = self._replies.get(item.index)
             if reply is not None:

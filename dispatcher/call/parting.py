@@ -9,7 +9,7 @@ from dispatcher.call.actions import CallEnd
 # Audio that is sent ahead of the playout clock; ticks of 200 ms refill it. A whole sentence of 20 s would take
 # 400 KB of each socket's buffer.
 LEAD_SECONDS = 2.0
-# AVR Core buffers some audio itself: the sentence is heard to its end a little later than the clock says.
+# AVR Core buffers some audio, so the sentence ends this much later than by the playout clock.
 CORE_BUFFER_SECONDS = 0.25
 _BYTES_PER_SECOND = 2 * SAMPLE_RATE_HZ
 
@@ -18,12 +18,12 @@ class Parting:
     """Progress of one call on its way out.
 
     Attributes:
-        why: the call cannot go on; AVR Core's `error` has the message.
+        why: why the call cannot continue; AVR Core gets the message in `error`.
         code: the close code with which the call ends unless it is transferred.
-        since_seconds: when the call took the way out.
-        outcome: as far as it is known; it stays so where the caller hangs up before the end.
+        since_seconds: time at which the call took the way out.
+        outcome: outcome so far. It stays `HUNG_UP` if the caller hangs up before the end.
         is_transferring: avr-ami has been asked to transfer the call, and has not answered.
-        is_hung_up: the calls API has hung up.
+        is_hung_up: the calls API has requested a hang-up.
     """
 
     def __init__(self, sentence: bytes, why: CallEnd, code: int, now_seconds: float) -> None:
@@ -38,7 +38,7 @@ class Parting:
 
     @property
     def is_said(self) -> bool:
-        """Whether the whole sentence was handed over."""
+        """Whether the whole sentence was handed to AVR Core."""
         return self._position >= len(self._sentence)
 
     def take(self, ahead_seconds: float) -> bytes:

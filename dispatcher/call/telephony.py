@@ -1,4 +1,4 @@
-"""A call on Asterisk: commands of its agent and of the calls API, and what avr-ami made of them."""
+"""A call on Asterisk: commands of its agent and of the calls API, and their results at avr-ami."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dispatcher.call.telephony_commands import TRANSFERRED, TelephonyCommands
 
 
 class Telephony:
-    """Commands of one call to Asterisk, and whether the call is over there.
+    """Commands of one call to Asterisk, and whether Asterisk has ended the call.
 
     Attributes:
-        commands: of the agent.
-        hung_up_seconds: when avr-ami hung up or transferred the call; None: it has not.
-        is_told_to_hang_up: the calls API has hung up.
-        end_reason: why the call ends if its connection is closed now.
+        commands: commands of the agent.
+        hung_up_seconds: time at which avr-ami hung up or transferred the call; None: it did not.
+        is_told_to_hang_up: the calls API has requested a hang-up.
+        end_reason: reason of the end, if the caller's connection is closed now.
     """
 
     def __init__(self, out: ActionQueue, playback: ReplyPlayback, patience_seconds: float) -> None:
-        """Make it.
+        """Make the telephony of a call without commands.
 
         Args:
-            out: of the call.
-            playback: of the call.
-            patience_seconds: maximum time for the last words before a command to be heard.
+            out: queue of the call's actions.
+            playback: playback of the call's replies.
+            patience_seconds: maximum time that a command waits until the agent's last words have been heard.
         """
         self.commands = TelephonyCommands(patience_seconds)
         self.hung_up_seconds: float | None = None
@@ -39,7 +39,7 @@ class Telephony:
 
     @property
     def is_over(self) -> bool:
-        """Whether avr-ami has hung up or transferred the call: a lost connection is then the expected end."""
+        """Whether avr-ami has hung up or transferred the call. Then the loss of the connection is expected."""
         return self.hung_up_seconds is not None or self.commands.has_transferred
 
     @property
@@ -55,25 +55,25 @@ class Telephony:
         self._begin(hang_up)
 
     def executed(self, command: wire.TelephonyCommand, result: wire.TelephonyDone) -> None:
-        """Note what avr-ami made of a command."""
+        """Note the result of a command at avr-ami."""
         self.commands.executed(result)
         if command.action == wire.TelephonyAction.TRANSFER and not result.ok:
             self.end_reason = EndReason.CALLER_HUNG_UP
 
     def execute_due(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """Carry out a command whose time has come, and answer those that came to nothing."""
+        """Carry out the command that is due, and answer void commands."""
         for void in self.commands.take_void():
             if assignment is not None:
                 self._out.record(assignment, wire.TelephonyDone(void.id, True, TRANSFERRED))
             if void.action == wire.TelephonyAction.HANG_UP and self.hung_up_seconds is None:
-                # Another extension has the call. Only the core's connection may still be open.
+                # Another extension has the call. Only the connection of AVR Core may still be open.
                 self.hung_up_seconds = now_seconds
         self._execute(now_seconds, all_heard=self._last_words_played(now_seconds))
 
     def execute_promised(self, now_seconds: float) -> bool:
-        """Carry out commands of a caller that did not come back; return whether one is under way.
+        """Carry out commands for a caller that did not reconnect; return whether one is under way.
 
-        The core is gone, and the caller's channel may still be at Asterisk. The last words are not played.
+        AVR Core is disconnected, but Asterisk may still have the caller's channel. The last words are not played.
         """
         self._execute(now_seconds, all_heard=True)
         return self.commands.is_busy
@@ -92,7 +92,7 @@ class Telephony:
         self._out.actions.append(Execute(command))
 
     def _last_words_played(self, now_seconds: float) -> bool:
-        """Return whether the replies have left AVR Core, which plays a little later than the playout clock."""
+        """Return whether AVR Core has played all replies. It plays a little later than the playout clock."""
         playback = self._playback
         played_seconds = playback.quiet_since_seconds + CORE_BUFFER_SECONDS
         return playback.all_heard(now_seconds) and played_seconds <= now_seconds

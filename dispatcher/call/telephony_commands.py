@@ -1,4 +1,4 @@
-"""Commands of the agent to Asterisk, which wait until its last words have been heard."""
+"""Commands of the agent to Asterisk. Each waits until the caller has heard the agent's last words."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TRANSFERRED = "not done: the caller has been transferred already"
 
 
 class TelephonyCommands:
-    """Commands of one call. Each is carried out once, whichever worker repeats it, and one after the other.
+    """Commands of one call. They are carried out one after the other, and each once, even if a worker repeats it.
 
     Attributes:
-        has_transferred: avr-ami has transferred the call, so no command is carried out any more.
+        has_transferred: avr-ami has transferred the call, so further commands are void.
     """
 
     def __init__(self, patience_seconds: float) -> None:
@@ -43,7 +43,7 @@ class TelephonyCommands:
         return [result for result in self._known.values() if result is not None]
 
     def add(self, command: wire.TelephonyCommand, now_seconds: float) -> None:
-        """Add a command of the worker. One too many, or a known one, is ignored."""
+        """Add a command of the worker. Ignore a known command, and a command beyond the maximum."""
         if command.id in self._known or len(self._waiting) >= MAX_WAITING_COMMANDS:
             return
         if len(self._known) >= MAX_KNOWN_COMMANDS:
@@ -52,7 +52,7 @@ class TelephonyCommands:
         self._waiting.append((command, now_seconds))
 
     def due(self, now_seconds: float, *, all_heard: bool) -> wire.TelephonyCommand | None:
-        """Return the command to carry out now: the last words have been heard, or have taken too long."""
+        """Return the command that is due: the last words have been heard, or their maximum time is over."""
         if not self._waiting or self._executing is not None or self.has_transferred:
             return None
         command, since_seconds = self._waiting[0]

@@ -14,7 +14,7 @@ class WayOut:
     """Way out of one call.
 
     Attributes:
-        parting: how far it is; None: the call has not taken it.
+        parting: progress; None: the call has not taken the way out.
     """
 
     def __init__(
@@ -23,10 +23,10 @@ class WayOut:
         """Make a way out.
 
         Args:
-            out: of the call.
-            playback: of the call.
-            announcements: the sentence, and where the call is transferred to.
-            patience_seconds: maximum time for the sentence to be heard.
+            out: queue of the call's actions.
+            playback: playback of the call's replies.
+            announcements: the sentence, and the destination of the transfer.
+            patience_seconds: maximum time until the sentence has been heard.
         """
         self.parting: Parting | None = None
         self._out = out
@@ -49,18 +49,18 @@ class WayOut:
         """Take the way out.
 
         Args:
-            why: the call cannot go on.
+            why: the reason why the call cannot continue.
             code: the close code with which the call ends unless it is transferred.
             now_seconds: the time.
         """
         self.parting = Parting(self._announcements.sentence, why, code, now_seconds)
 
     def go_on(self, now_seconds: float, *, is_busy: bool) -> Parting | None:
-        """Play more of the sentence, or transfer the call; return how the call ends, if it is to end now.
+        """Play more of the sentence, or transfer the call; return the way out if the call must end now.
 
         Args:
-            now_seconds: when.
-            is_busy: avr-ami is to do something else with the call, or has done it.
+            now_seconds: the time.
+            is_busy: avr-ami has another command for the call, or has hung up or transferred the call.
         """
         parting, playback = self.parting, self._playback
         if parting is None or self.is_final or is_busy:
@@ -83,7 +83,7 @@ class WayOut:
         return parting
 
     def transferred(self, outcome: FallbackOutcome) -> Parting:
-        """Note what became of the transfer; return how the call ends where it was not transferred."""
+        """Note the outcome of the transfer; return the way out, which says how the call ends."""
         parting = self.parting
         assert parting is not None
         parting.outcome = outcome
@@ -93,7 +93,7 @@ class WayOut:
     def ended(self, end: CallEnd) -> CallEnd:
         """Return how a call that ends now is counted, and why it ended.
 
-        A call on its way out has failed, whatever ends it, for the reason of the way out.
+        A call on its way out has failed, for the reason of the way out. That holds even if the caller hangs up.
         """
         parting = self.parting
         if parting is None:

@@ -47,7 +47,13 @@ ADDED_METRICS: Final = frozenset(
 )
 """Metrics that the cores measure since the traces were frozen: the traces do not have them."""
 
-TEXTS: Final[tuple[tuple[str, str], ...]] = (("side_error", "upstream_error"), ("spoke_first", ""))
+TEXTS: Final[tuple[tuple[str, str], ...]] = (
+    ("side_error", "upstream_error"),
+    ("spoke_first", ""),
+    (r"the dispatcher does not answer interruptions \(FLUSH\)", "the dispatcher does not say what was heard"),
+    ("an earlier call with this uuid continues", "it is the same call"),
+    ("another session gets the call", "another session is to have the call"),
+)
 r"""Texts: a pattern that matches all of a text of the code, what the traces have (with `\1` for a group).
 
 Reasons for people, states and values of labels are texts. The first pattern that matches counts.

@@ -40,6 +40,8 @@ PROMPT_BEGINNING_CHARACTERS: Final = 200
 class CallProfile:
     """The settings that a call keeps, also in another worker.
 
+    Each session gets a `SessionConfig`, which is derived from the profile; its docstring says why they are two.
+
     Attributes:
         base_url: OPENAI_BASE_URL.
         model: fixed for a connection.

@@ -30,6 +30,11 @@ LEAST_ROLLOVER_PART = 0.9
 class SessionConfig:
     """All settings that a session needs, from the call's profile and from the process.
 
+    A `CallProfile` is another class for three reasons. Redis stores the profile for the life of the call, so its
+    field names are a format that two releases share. This configuration is made anew for each session, with the
+    settings and tools of the worker that has the session then. And a profile has the API key, which no session
+    needs.
+
     It has more than 20 fields, because it is the one list of these settings.
 
     Attributes:

@@ -25,17 +25,6 @@ MAX_RESPONSES: Final = 16
 # `response.done` waits for audio of the response that was overtaken by it.
 HELD_SECONDS: Final = 0.5
 
-_PART_OF_REPLY: Final = frozenset(
-    {
-        "response.output_audio.delta",
-        "response.output_audio.done",
-        "response.output_audio_transcript.delta",
-        "response.output_audio_transcript.done",
-        "response.output_text.delta",
-        "response.output_text.done",
-    }
-)
-
 
 class EventRepair:
     """Repairs the events of one session. Events are in the GA dialect, and may be changed in place."""
@@ -70,10 +59,7 @@ class EventRepair:
         Raises:
             KeyError, TypeError, AttributeError: the event has not the shape of its type.
         """
-        kind = event["type"]
-        if kind in _PART_OF_REPLY:
-            return self._part(kind, event)
-        handler = _HANDLERS.get(kind)
+        handler = _HANDLERS.get(event["type"])
         return [event] if handler is None else handler(self, event, now_seconds)
 
     def tick(self, now_seconds: float) -> list[Event]:
@@ -106,40 +92,57 @@ class EventRepair:
             _note(self._names, item["id"], item["name"])
         return [event]
 
-    def _part(self, kind: str, event: Event) -> list[Event]:
+    def _audio_delta(self, event: Event, _: float) -> list[Event]:
+        checked_text(event["delta"])
+        announced = self._announce_part(event)
+        self._sounding.setdefault(event["response_id"], set()).add(event["item_id"])
+        return [*announced, event]
+
+    def _audio_done(self, event: Event, _: float) -> list[Event]:
+        # Another part of the item may follow, so the end of the item passes this event on.
+        announced = self._announce_part(event)
+        self._sounding.get(event["response_id"], set()).discard(event["item_id"])
+        return [*announced, *self._release_if_complete()]
+
+    def _text_delta(self, event: Event, _: float) -> list[Event]:
+        checked_text(event["delta"])
+        return [*self._announce_part(event), event]
+
+    def _text_done(self, event: Event, _: float) -> list[Event]:
+        return [*self._announce_part(event), event]
+
+    def _transcript_done(self, event: Event, _: float) -> list[Event]:
+        announced = self._announce_part(event)
+        # The text of an item is the text of all its parts.
+        texts = self._texts.setdefault(event["item_id"], {})
+        while len(self._texts) > MAX_KNOWN:
+            self._texts.popitem(last=False)
+        texts[event["content_index"]] = str(event["transcript"]).strip()
+        event["transcript"] = " ".join(texts[place] for place in sorted(texts))
+        return [*announced, event]
+
+    def _announce_part(self, event: Event) -> list[Event]:
+        """Complete the ids and the index of a part of a reply; return the announcement of a new item."""
         response_id = event.get("response_id") or self._response_id
         item_id = event.get("item_id") or self._item_of.get(response_id) or f"{response_id}_item"
         event["response_id"], event["item_id"] = response_id, item_id
         index = event.setdefault("content_index", 0)
         _check_ids(response_id, item_id)
-        if kind.endswith(".delta"):
-            checked_text(event["delta"])
         if not response_id or not isinstance(index, int):
             raise TypeError("a part of no response, or with a content_index that is no number")
         if not 0 <= index <= MAX_PARTS:
-            index = event["content_index"] = 0
-        announced = self._announce(response_id, item_id)
-        if kind == "response.output_audio.delta":
-            self._sounding.setdefault(response_id, set()).add(item_id)
-        elif kind == "response.output_audio.done":
-            # Another part of the item may follow: the item's end counts.
-            self._sounding.get(response_id, set()).discard(item_id)
-            return [*announced, *self._release_if_complete()]
-        elif kind == "response.output_audio_transcript.done":
-            # The text of an item is the text of all its parts.
-            texts = self._texts.setdefault(item_id, {})
-            while len(self._texts) > MAX_KNOWN:
-                self._texts.popitem(last=False)
-            texts[index] = str(event["transcript"]).strip()
-            event["transcript"] = " ".join(texts[place] for place in sorted(texts))
-        return [*announced, event]
-
-    def _announce(self, response_id: str, item_id: str) -> list[Event]:
+            event["content_index"] = 0
         self._item_of[response_id] = item_id
         if item_id in self._known:
             return []
         _note(self._known, item_id)
-        item = {"id": item_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        item: Event = {
+            "id": item_id,
+            "type": "message",
+            "role": "assistant",
+            "status": "in_progress",
+            "content": [],
+        }
         return [{"type": "conversation.item.added", "previous_item_id": None, "item": item}]
 
     def _output_done(self, event: Event, _: float) -> list[Event]:
@@ -329,6 +332,12 @@ def _note(known: OrderedDict[str, Any], name: str, value: Any = None) -> None:
 
 _HANDLERS: Final[dict[str, Callable[[EventRepair, Event, float], list[Event]]]] = {
     "response.created": EventRepair._created,
+    "response.output_audio.delta": EventRepair._audio_delta,
+    "response.output_audio.done": EventRepair._audio_done,
+    "response.output_audio_transcript.delta": EventRepair._text_delta,
+    "response.output_audio_transcript.done": EventRepair._transcript_done,
+    "response.output_text.delta": EventRepair._text_delta,
+    "response.output_text.done": EventRepair._text_done,
     "response.output_item.added": EventRepair._output_added,
     "response.output_item.done": EventRepair._output_done,
     "response.function_call_arguments.done": EventRepair._arguments_done,

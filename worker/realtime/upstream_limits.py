@@ -34,6 +34,7 @@ FAILURES_TO_OPEN: Final = 5
 # Time until an open breaker permits a probe. It doubles with each failed probe, up to the second value.
 OPEN_FIRST_SECONDS: Final = 0.5
 OPEN_MOST_SECONDS: Final = 1.5
+OPEN_BACKOFF: Final = Backoff(OPEN_FIRST_SECONDS, OPEN_MOST_SECONDS)
 # Time until a probe without a result is replaced by another one, because its caller may have hung up.
 PROBE_SECONDS: Final = 3.0
 # Maximum pause that the API can ask for.
@@ -116,7 +117,7 @@ class UpstreamLimits:
         self._not_before_seconds = float("-inf")
         self._failures = 0
         self._open_until_seconds = float("-inf")
-        self._open_seconds = OPEN_FIRST_SECONDS
+        self._openings = 0
         self._probe_until_seconds = float("-inf")
         self._said: set[str] = set()
 
@@ -157,7 +158,7 @@ class UpstreamLimits:
         if self.breaker is not BreakerState.CLOSED:
             self._budget.reset()
         self.breaker = BreakerState.CLOSED
-        self._open_seconds = OPEN_FIRST_SECONDS
+        self._openings = 0
         if repeat:
             self._budget.refund(now_seconds)
 
@@ -171,10 +172,8 @@ class UpstreamLimits:
         if retry_after_seconds is not None:
             self.hold(min(retry_after_seconds, MAX_HOLD_SECONDS), now_seconds)
         self._failures += 1
-        if self.breaker is BreakerState.PROBING:
-            self._open_seconds = min(2 * self._open_seconds, OPEN_MOST_SECONDS)
-            self._open(now_seconds)
-        elif self.breaker is BreakerState.CLOSED and self._failures >= FAILURES_TO_OPEN:
+        too_many = self.breaker is BreakerState.CLOSED and self._failures >= FAILURES_TO_OPEN
+        if too_many or self.breaker is BreakerState.PROBING:
             self._open(now_seconds)
 
     def rate_limited(self, reset_seconds: float, now_seconds: float) -> None:
@@ -194,7 +193,8 @@ class UpstreamLimits:
 
     def _open(self, now_seconds: float) -> None:
         self.breaker = BreakerState.OPEN
-        self._open_until_seconds = now_seconds + self._open_seconds * self.jitter()
+        self._openings += 1
+        self._open_until_seconds = now_seconds + OPEN_BACKOFF.delay_seconds(self._openings) * self.jitter()
 
 
 class LimitsTable:

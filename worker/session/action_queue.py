@@ -11,11 +11,11 @@ from worker.session.actions import Action, Happened, Measurement, Metric, ToDisp
 
 
 class ActionQueue:
-    """The actions of one session, in order; the shell takes and clears them.
+    """Actions of one session, in order. The shell takes and clears them.
 
     Attributes:
-        actions: to be carried out.
-        uuid: of the call.
+        actions: actions that the shell has not taken.
+        uuid: id of the call.
     """
 
     def __init__(self, uuid: str = "") -> None:
@@ -23,7 +23,7 @@ class ActionQueue:
         self.uuid = uuid
 
     def upstream(self, event: dict[str, Any]) -> None:
-        """Send an event of the GA dialect to the API; it must not be changed afterwards."""
+        """Send an event of the GA dialect to the API. The caller must not change the event afterwards."""
         self.actions.append(ToUpstream(event))
 
     def dispatcher(self, records: Iterable[wire.Record]) -> None:
@@ -39,7 +39,7 @@ class ActionQueue:
         self.actions.append(Measurement(seen, value, label))
 
     def happened(self, kind: str, **fields: Any) -> None:
-        """Show something to the watchers of the call."""
+        """Show an event to the watchers of the call."""
         shown = {
             name: truncation.truncate(value) if isinstance(value, str) else value for name, value in fields.items()
         }

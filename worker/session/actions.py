@@ -25,7 +25,7 @@ class Metric(Enum):
     RATE_LIMIT_REMAINING = "rate_limit_remaining"
     UPSTREAM_ERROR = "upstream_error"
     SIDE_ERROR = "side_error"
-    """An error that does not keep the model from answering: a transcription, or a remote tool's server."""
+    """An error without an effect on answers: of a transcription, or of a remote tool's server."""
     CALLER_AUDIO_DROPPED_SECONDS = "caller_audio_dropped_seconds"
     REPLY_AUDIO_DROPPED_SECONDS = "reply_audio_dropped_seconds"
 
@@ -34,7 +34,7 @@ class ToUpstream(NamedTuple):
     """Send this event to the Realtime API.
 
     Attributes:
-        event: in the GA dialect.
+        event: the event in the GA dialect.
     """
 
     event: dict[str, Any]
@@ -44,7 +44,7 @@ class AppendAudio(NamedTuple):
     """Append the caller's audio to the input buffer of the Realtime API.
 
     Attributes:
-        audio: in the session's format, as base64.
+        audio: audio in the session's format, as base64.
     """
 
     audio: bytes
@@ -74,11 +74,11 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Give a tool the keys that it asked the caller for, or the reason for which there are none.
+    """Give a tool the keys that it asked the caller for, or the reason for their absence.
 
     Attributes:
-        number: of the request.
-        entry: its keys are for the tool alone.
+        number: number of the request.
+        entry: the keys, which only the tool may get.
     """
 
     number: int
@@ -87,7 +87,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """Show an event to the watchers of the call; it may have texts of the conversation."""
+    """Show an event, which may contain texts of the conversation, to the watchers of the call."""
 
     event: dict[str, Any]
 
@@ -106,7 +106,7 @@ class Measurement:
     """Count or measure something.
 
     Attributes:
-        of: the whole of which the value is a part; 0: it is none, or the whole is not known.
+        of: the whole of which the value is a part; 0: there is no whole, or it is unknown.
     """
 
     seen: Metric
@@ -130,16 +130,16 @@ class Transcribed:
         usage: as the API reports it, of any type: see `worker.realtime.usage.TranscriptionUsage`.
     """
 
-    # Compiled code would refuse another type than the one named here, and with it the whole event.
+    # `object`, because compiled code refuses values of another type, and with them the whole event.
     usage: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """Remember a change of the session by the calls API: the next session of the call has it, too.
+    """Store a change of the session by the calls API, for the next session of the call.
 
     Attributes:
-        session: the fields of the change; of tools only added or replaced ones.
+        session: the changed fields; `tools` has only added and replaced tools.
     """
 
     session: dict[str, Any]
@@ -150,8 +150,8 @@ class Ended:
     """Close the Realtime connection, because the session is over; always the last action.
 
     Attributes:
-        outcome: how it is counted.
-        reason: for people.
+        outcome: outcome under which the call is counted.
+        reason: text for people.
     """
 
     outcome: Outcome
@@ -164,7 +164,7 @@ class Released:
 
     Attributes:
         reason: a `Reason` of the link.
-        message: for people.
+        message: text for people.
     """
 
     reason: str

@@ -12,12 +12,12 @@ from worker.session.lifecycle import Lifecycle
 from worker.session.parts import SessionParts
 from worker.session.states import State
 
-# Sayings of the calls API that wait for their turn.
+# Maximum texts of `say` commands that the agent has still to say.
 MAX_WAITING_SAYINGS = 16
 
 
 class Commands:
-    """The commands of one session; each is answered by `Answer`, at once or when the service has answered."""
+    """Handler of one session's commands. An `Answer` follows each, at once or after the API's answer."""
 
     def __init__(self, parts: SessionParts, life: Lifecycle) -> None:
         self._parts = parts
@@ -25,7 +25,7 @@ class Commands:
 
     @property
     def waiting_sayings(self) -> int:
-        """How many texts wait to be said."""
+        """Number of texts that the agent has still to say."""
         return sum(answer.kind is AnswerKind.SAY for answer in self._parts.answers.responses.owed)
 
     def carry_out(
@@ -34,9 +34,9 @@ class Commands:
         """Carry out a command.
 
         Args:
-            number: of the command.
-            action: its name.
-            body: its arguments, checked.
+            number: number of the command.
+            action: name of the command.
+            body: checked arguments of the command.
             now_seconds: the time.
             is_standby: another session has the call.
         """
@@ -56,7 +56,7 @@ class Commands:
 
     def _hang_up(self, number: int, *, is_standby: bool) -> None:
         if is_standby:
-            # The dispatcher ignores orders of a session that does not have the call.
+            # The dispatcher ignores telephony commands of a session that does not have the call.
             self._answer(number, 409, {"error": "another session has the call: try again"})
             return
         self._answer(number, 200, {})

@@ -35,7 +35,7 @@ class HandOverState(Enum):
 
 
 class HandOverEvent(Enum):
-    """What happens to a hand-over."""
+    """Event that changes the state of a hand-over."""
 
     MOVE = "move"
     RELEASE = "release"
@@ -55,7 +55,7 @@ HAND_OVER_TRANSITIONS: Final[dict[tuple[HandOverState, HandOverEvent], HandOverS
     (HandOverState.PERMITTED, HandOverEvent.MOVE): HandOverState.PERMITTED,
     (HandOverState.PERMITTED, HandOverEvent.RELEASE): HandOverState.PERMITTED,
     (HandOverState.PERMITTED, HandOverEvent.REVOKE): HandOverState.ASKED,
-    # The session that stood by, and the permission, were the other dispatcher's.
+    # The standby session and the permission belonged to the former dispatcher.
     (HandOverState.PERMITTED, HandOverEvent.ANOTHER_DISPATCHER): HandOverState.ASKED,
 }
 
@@ -94,7 +94,7 @@ class HandOver:
         self._advance(HandOverEvent.REVOKE if release.revoked else HandOverEvent.RELEASE)
 
     def attached(self) -> None:
-        """Forget the permission of the dispatcher that is gone."""
+        """Forget the permission of a lost dispatcher."""
         self.is_detached = False
         self._advance(HandOverEvent.ANOTHER_DISPATCHER)
 
@@ -104,12 +104,12 @@ class HandOver:
             self._ask(self._reason, self._deadline_seconds - now_seconds)
 
     def session_created(self, lasts_seconds: object) -> None:
-        """Take the end of the session as the API tells it: after 60 minutes at OpenAI, after 30 at xAI."""
+        """Take the session's maximum age that the API reports: 60 minutes at OpenAI, 30 at xAI."""
         if isinstance(lasts_seconds, float) and lasts_seconds > 0:
             self._rollover_seconds = min(self._parts.config.rollover_seconds, lasts_seconds * ROLLOVER_PART)
 
     def roll_over(self, opened_seconds: float, now_seconds: float) -> None:
-        """Ask for another session before the API ends this one; its clock began when it was opened."""
+        """Ask for another session before the API ends this one, by its age since `opened_seconds`."""
         age_seconds = now_seconds - opened_seconds
         allowed_seconds = self._rollover_seconds * self._parts.config.rollover_part
         if age_seconds >= allowed_seconds and not self._reason:

@@ -1,4 +1,4 @@
-"""A hang-up that a session wants: why, for people and for the call's record."""
+"""The reason of a hang-up that a session requests: for people, and for the call's record."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from common.link.wire import EndReason
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """Why a session wants the call hung up.
+    """Reason of a hang-up.
 
     Attributes:
-        text: for people.
-        reason: for the call's record.
+        text: reason for people.
+        reason: reason in the call's record.
     """
 
     text: str
@@ -21,4 +21,4 @@ class HangUp:
 
 
 ORDERED_BEFORE = HangUp("an earlier session ordered it", EndReason.AGENT_HUNG_UP)
-"""Of a hang-up that a session at another worker ordered. The dispatcher knows the reason from that order."""
+"""Reason of a hang-up that a session at another worker has requested. The dispatcher knows the real reason."""

@@ -12,12 +12,12 @@ from worker.session.actions import Measurement, Metric, Transcribed
 from worker.session.memory.conversation import TRANSCRIPT_WAIT_SECONDS, Item, Role
 from worker.session.parts import SessionParts
 
-# Requests, tokens, and seconds until there are more: no account has this many.
+# Maximum number that is accepted in `rate_limits.updated`: requests, tokens, or seconds. No account has more.
 MAX_LIMIT = 1e12
 
 
 class ItemEvents:
-    """The handlers of these events for one session."""
+    """Handlers of one session for events about items and the account."""
 
     def __init__(self, parts: SessionParts) -> None:
         self._parts = parts
@@ -39,7 +39,7 @@ class ItemEvents:
             return
         role = None
         if item["type"] == "message":
-            # An item that is complete when it is added is text of this side, which was not spoken.
+            # An assistant's item that is complete when it is added was sent as text by this service.
             if item["role"] == "assistant" and item.get("status") != "completed":
                 role = Role.AGENT
             elif any(part.get("type") == "input_audio" for part in item.get("content") or ()):
@@ -49,7 +49,7 @@ class ItemEvents:
         parts.out.happened("item", item_id=item["id"], item_type=kind, role=speaker)
 
     def transcribed(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take the text of a caller's turn."""
+        """Take the transcript of a caller's turn."""
         parts = self._parts
         parts.out.actions.extend([Transcribed(event["usage"])] if event.get("usage") else [])
         item = parts.conversation.get(event["item_id"])
@@ -59,13 +59,13 @@ class ItemEvents:
             parts.conversation.changed(item)
             finished = parts.audio.turns.text_stored(item.item_id)
             if finished is not None:
-                # The text is remembered before its audio is forgotten.
+                # The dispatcher must have the text before it drops the audio.
                 parts.memory_writer.write()
                 parts.memory_writer.finished(finished[1])
             parts.agent.send_transcripts(now_seconds)
 
     def transcription_failed(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take note that the text of a caller's turn will not come."""
+        """Expect no transcript of a caller's turn any more."""
         parts = self._parts
         item = parts.conversation.get(event["item_id"])
         if item is not None:

@@ -1,4 +1,4 @@
-"""The life of a session: its state, and the ways in which it ends."""
+"""The state of a session, and the ways in which the session ends."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from worker.session.states import SessionEvent, State, next_state
 from worker.tools.entries import EntryEnding
 
 HANG_UP_ID = "hang-up"
-# What a tool is told whose keys are discarded.
+# Messages to a tool whose keys are discarded.
 CALL_MOVES = "the call goes on in another session: ask the caller again"
 CALL_ENDED = "the call has ended"
 
 
 class Lifecycle:
-    """The life of one session.
+    """State of one session, and its ends.
 
     Attributes:
         state: see `worker/session/states.py`.
-        requested_hang_up: the hang-up that this session has ordered; None: it has ordered none.
-        ignored: events and records of peers without an effect: of unknown types, or after the end.
+        requested_hang_up: the hang-up that this session has requested; None: no hang-up.
+        ignored: number of ignored events and records: of unknown types, or after the end.
     """
 
     def __init__(self, parts: SessionParts) -> None:
@@ -44,7 +44,7 @@ class Lifecycle:
         return True
 
     def advance(self, event: SessionEvent) -> None:
-        """Go on to the next state.
+        """Enter the next state.
 
         Raises:
             IllegalTransition: the state does not allow the event.
@@ -52,13 +52,13 @@ class Lifecycle:
         self.state = next_state(self.state, event)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session; another one continues the call."""
+        """End this session, and have another one continue the call."""
         if self.state is State.ENDED:
             return
         parts = self._parts
         parts.answers.note_owed_texts()
         parts.memory_writer.write()
-        # Orders that wait behind unsent words: the dispatcher keeps them from here on.
+        # The dispatcher keeps the telephony commands that wait behind unsent audio.
         for order in parts.agent.waiting_commands:
             parts.out.record(order)
         parts.out.record(wire.Released(reason, message))
@@ -72,7 +72,7 @@ class Lifecycle:
             self.finish(outcome, message)
 
     def finish(self, outcome: Outcome, reason: str) -> None:
-        """End a call of which the dispatcher knows that it is over."""
+        """End the session, when the dispatcher knows already that the call has ended."""
         if self.state is not State.ENDED:
             self._close(SessionEvent.ENDED)
             self._parts.out.actions.append(Ended(outcome, reason))
@@ -81,8 +81,8 @@ class Lifecycle:
         """Have Asterisk end the call behind queued speech; a transferred call ends only on this side.
 
         Args:
-            order: why.
-            repeat: order it again. A dispatcher that knows the order ignores the second one.
+            order: the reason.
+            repeat: send the command again. A dispatcher ignores a command that it knows.
         """
         parts = self._parts
         if parts.calls.has_transferred:

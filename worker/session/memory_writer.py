@@ -12,7 +12,7 @@ from worker.session.action_queue import ActionQueue
 from worker.session.caller.caller_audio import CallerAudio
 from worker.session.memory.conversation import Conversation
 
-# The dispatcher keeps this much of the caller's silence, which may be the beginning of a word.
+# Length of the caller's last silence that the dispatcher keeps, because it may be the beginning of a word.
 KEPT_SILENCE_SAMPLES = LOW_RATE_HZ
 # Time within which the API recognizes speech in the audio that was replayed to it at the beginning.
 SETTLE_SECONDS = 3.0

@@ -1,4 +1,4 @@
-"""The opening of a session: connections to the Realtime API that are attempted, up to the first session."""
+"""The opening of a session: attempts to connect to the Realtime API, until a session is set up."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from worker.session.parts import SessionParts
 from worker.session.session_updates import UPDATE_SECONDS
 from worker.session.states import SessionEvent, State
 
-# An attempt that began in time may take this much longer than UPSTREAM_RETRY_SECONDS.
+# Maximum time by which an attempt that began in time may exceed UPSTREAM_RETRY_SECONDS.
 LAST_ATTEMPT_SECONDS = 4.0
-# The limits of the process did not allow an attempt (`worker/runner/connecting.py`).
+# Code of an attempt that the limits of the process did not permit (`worker/runner/connecting.py`).
 HELD_BACK = "held_back"
 
 
 class SessionOpening:
-    """The attempts to open one session.
+    """Attempts to open one session.
 
     Attributes:
-        started_seconds: since when the call waits for a session.
-        opened_seconds: when the connection was opened, from which the API counts the session's time.
+        started_seconds: time since which the call waits for a session.
+        opened_seconds: time at which the connection was opened. The API counts the session's age from there.
     """
 
     def __init__(self, parts: SessionParts, life: Lifecycle, opening: wire.Open, now_seconds: float) -> None:
@@ -46,18 +46,18 @@ class SessionOpening:
             self._parts.out.actions.append(Connect(delay_seconds))
 
     def connected(self, now_seconds: float, *, repeat: bool, muted: bool) -> None:
-        """Ask for the session on a connection that is open."""
+        """Request the session on an open connection."""
         self._life.advance(SessionEvent.CONNECTED)
         self._is_repeat = repeat
         self.opened_seconds = now_seconds
         self._parts.updates.open(now_seconds, muted=muted)
 
     def succeeded(self, now_seconds: float) -> None:
-        """Take note that there is a session."""
+        """Count a session that was opened."""
         self._parts.limits.succeeded(now_seconds, repeat=self._is_repeat)
 
     def failed(self, error: UpstreamError, now_seconds: float) -> None:
-        """Try again after a delay, or end the call: the connection could not be opened."""
+        """Try again after a delay, or end the call, because the connection could not be opened."""
         if self._life.ignores_peers():
             return
         self._life.advance(SessionEvent.CONNECT_FAILED)
@@ -80,7 +80,7 @@ class SessionOpening:
             parts.out.actions.append(Connect(delay))
 
     def lost(self, reason: str, now_seconds: float) -> None:
-        """Try again: the connection was lost before there was a session."""
+        """Try again, because the connection was lost before the session was set up."""
         message = f"the connection to the Realtime API was lost before there was a session: {reason}"
         self._session_failed(UpstreamError(message, code="connection_lost", retryable=True), now_seconds)
 
@@ -91,7 +91,7 @@ class SessionOpening:
             self._session_failed(UpstreamError(message, code="no_session", retryable=True), now_seconds)
 
     def give_up_late(self, now_seconds: float) -> None:
-        """End a call that has waited for too long, also while an attempt is under way."""
+        """End a call that has waited too long for a session, even during an attempt."""
         if self._life.state not in (State.CONNECTING, State.CONFIGURING):
             return
         allowed_seconds = self._parts.config.retry_seconds + LAST_ATTEMPT_SECONDS

@@ -21,7 +21,7 @@ from worker.session.states import State
 
 
 class ResponseEvents:
-    """The handlers of these events for one session."""
+    """Handlers of one session for events about responses."""
 
     def __init__(self, parts: SessionParts, life: Lifecycle, caller: CallerSide) -> None:
         self._parts = parts
@@ -29,7 +29,7 @@ class ResponseEvents:
         self._caller = caller
 
     def created(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take note of a response that has begun."""
+        """Handle the beginning of a response."""
         parts = self._parts
         response_id = checked_id(event["response"]["id"])
         talks_over = parts.memory_writer.speaking and parts.updates.interrupt_response
@@ -52,7 +52,7 @@ class ResponseEvents:
                 parts.out.report(Metric.TURN_PART_SECONDS, seconds, part)
 
     def output_added(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take note of an item that a response announces; a remote tool runs from then on."""
+        """Note an item that a response announces. If the item is a remote tool's call, the tool runs now."""
         parts, item = self._parts, event["item"]
         parts.answers.item_begun(checked_id(event["response_id"]), checked_id(item["id"]))
         if item["type"] == "mcp_call":
@@ -61,7 +61,7 @@ class ResponseEvents:
             parts.answers.called(response_id, now_seconds)
 
     def output_done(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Take a complete item of a response; a function call is begun at once, beside the model's speech."""
+        """Take a complete item of a response; begin a function call at once, even while the agent speaks."""
         parts, item = self._parts, event["item"]
         parts.answers.item_done(checked_id(event["response_id"]), checked_id(item["id"]))
         parts.agent.item_done(item["id"])
@@ -70,7 +70,7 @@ class ResponseEvents:
             self._approval_asked(item, checked_id(event["response_id"]), now_seconds)
         if item["type"] != "function_call" or item.get("status") == "incomplete":
             return
-        # All of it is checked before anything is stored: the dispatcher and the tool are told the same.
+        # All fields are checked before one is stored, so that dispatcher and tool get the same call.
         response_id, item_id = checked_id(event["response_id"]), checked_id(item["id"])
         call_id, name = checked_id(item["call_id"]), checked_id(item["name"])
         arguments = checked_text(item.get("arguments") or "{}")
@@ -81,7 +81,7 @@ class ResponseEvents:
         parts.turn_clock.stopped(response_id, now_seconds)
         wanted = parts.calls.called(known, response_id)
         if parts.answers.responses.find(response_id) is None:
-            # The response was given up, and its end may never come.
+            # The response has timed out, so its `response.done` may never come.
             parts.calls.send_commands(response_id)
             wanted = parts.calls.response_done(response_id) or wanted
         if wanted:
@@ -102,13 +102,13 @@ class ResponseEvents:
             parts.log.warning("response incomplete", reason=ending.detail)
 
     def tick(self, now_seconds: float) -> None:
-        """Give up a response, and remote tools, of which nothing comes any more."""
+        """Time out a response without events, and remote tools without an end."""
         parts = self._parts
         silent = parts.answers.tick(now_seconds, caller_speaks=parts.memory_writer.speaking)
         if silent is not None:
             self._give_up(*silent, now_seconds)
         for item_id in parts.calls.overdue_elsewhere(now_seconds):
-            parts.log.warning("remote tool without an end", effect="it is not waited for any longer")
+            parts.log.warning("remote tool timed out", effect="the answer does not wait for the tool any longer")
             self._remote_tool_ended(item_id, now_seconds)
 
     def _count(self, usage: object) -> None:
@@ -118,7 +118,7 @@ class ResponseEvents:
             self._parts.out.report(Metric.UPSTREAM_ERROR, label=BadInput.USAGE)
 
     def _over(self, response_id: str, ending: Ending, now_seconds: float) -> None:
-        """End a response: what moves the call goes out before the next answer is asked for."""
+        """End a response. Its telephony commands are sent before the next answer is requested."""
         parts = self._parts
         is_last = parts.answers.responses.active_id in ("", response_id)
         parts.agent.response_over(response_id, is_last=is_last)
@@ -132,7 +132,7 @@ class ResponseEvents:
         self._caller.unmute()
 
     def _give_up(self, response_id: str, ending: Ending, now_seconds: float) -> None:
-        """End a response that has failed without its `response.done`: the API may still generate it."""
+        """End a response without `response.done`, and cancel it, because the API may still generate it."""
         self._over(response_id, ending, now_seconds)
         if response_id:
             self._parts.agent.cancel(response_id)
@@ -144,7 +144,7 @@ class ResponseEvents:
         self._remote_tool_ended(checked_id(event["item_id"]), now_seconds)
 
     def mcp_tools_failed(self, event: dict[str, Any], now_seconds: float) -> None:
-        """Log that a server's tools are missing in this session."""
+        """Log that this session lacks the tools of an MCP server."""
         self._parts.out.report(Metric.SIDE_ERROR, label="mcp_list_tools_failed")
         self._parts.log.warning("the tools of an MCP server are not available", remedy="check OPENAI_MCP_SERVERS")
 
@@ -163,7 +163,7 @@ class ResponseEvents:
             self._parts.answers.owe(AnswerKind.REMOTE_TOOL, now_seconds)
 
     def _approval_asked(self, item: dict[str, Any], response_id: str, now_seconds: float) -> None:
-        """Answer a remote tool that wants an approval, which a caller on the telephone cannot give."""
+        """Answer a remote tool that needs an approval, because a caller cannot give one."""
         parts = self._parts
         server, request_id = str(item.get("server_label")), checked_id(item["id"])
         approve = server in parts.config.approved_servers
@@ -195,7 +195,7 @@ class ResponseEvents:
                 self._give_up(ended_id, Ending.of_error(error), now_seconds)
 
     def _end_session_of(self, error: ErrorEvent) -> bool:
-        """End the session if an error says that it is over; returns whether it has ended."""
+        """End the session if an error says that the session is over; return whether it is."""
         if error.severity is Severity.SESSION_OVER:
             self._life.release(Reason.DROPPED, error.message)
         elif error.severity is Severity.FATAL:

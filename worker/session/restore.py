@@ -1,4 +1,4 @@
-"""Restores a call from another session: load its checkpoint, go live, and replay unfinished audio."""
+"""The restoring of a call from another session: loads a checkpoint, goes live, and replays unfinished audio."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Restore:
         parts.memory_writer.speaking = checkpoint.speaking
         callers = any(item.role is Role.USER for item in parts.conversation)
         if parts.conversation.last() is not None and (callers or not parts.agent.is_heard):
-            # The welcome message has been heard, or does not play any more.
+            # The welcome message was heard, or was interrupted.
             parts.audio.input_muted = False
         return goes_on or (not checkpoint.speaking and self._awaits_answer())
 

@@ -12,9 +12,11 @@ memory to the model and waits, with responses off.
     caller_side.py, keypad.py speech, turns and keys on their way to the model
     secret_keys.py            keys on their way to a tool, past the model
     typed_text.py             text that a person types in place of speaking
+    realtime_events.py        the handler of each type of the API's events
     item_events.py            the API's events of items, transcripts and rate limits
     response_events.py        responses, tools and errors
-    restore.py                restoring a call from another session
+    restore.py                the restoring of a call from another session
+    time_limits.py            the call's length, and silence
     hand_over.py              the hand-over of the call to another session
     commands.py               commands of the calls API
     parts.py                  the parts that all of these share
@@ -22,7 +24,6 @@ memory to the model and waits, with responses off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from common.audio import g711
@@ -31,11 +32,10 @@ from common.link import wire
 from common.link.wire import EndReason, Kind, Outcome, Reason
 from worker.audio.resample import Upsampler
 from worker.config.session_config import SessionConfig
-from worker.realtime.event_repair import EventRepair
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.session.actions import Action, Metric
 from worker.session.agent.awaiting import AwaitingReport
-from worker.session.agent.response_scheduler import AnswerKind, SchedulerState
+from worker.session.agent.response_scheduler import AnswerKind
 from worker.session.caller.caller_side import CallerSide
 from worker.session.caller.keypad import Keypad
 from worker.session.caller.secret_keys import SecretKeys
@@ -49,10 +49,11 @@ from worker.session.memory.checkpoint import Checkpoint
 from worker.session.memory.conversation import Conversation
 from worker.session.opening import SessionOpening
 from worker.session.parts import SessionParts
+from worker.session.realtime_events import RealtimeEvents
 from worker.session.response_events import ResponseEvents
 from worker.session.restore import Restore
-from worker.session.session_updates import UpdateKind
 from worker.session.states import SessionEvent, State
+from worker.session.time_limits import TimeLimits
 from worker.tools.entries import KeyRequest
 
 
@@ -78,14 +79,14 @@ class Session:
             config: the configuration of the session.
             now_seconds: the time.
             checkpoint: the call's memory, if there is one.
-            limits: those that the process shares; the session's own, by default.
+            limits: limits that all calls of the process share; by default the session has its own.
         """
         self.parts = SessionParts(opening, config, limits or UpstreamLimits(), now_seconds)
-        self._began_seconds = now_seconds - opening.age_seconds
         self._life = Lifecycle(self.parts)
+        self._time_limits = TimeLimits(self.parts, self._life, now_seconds - opening.age_seconds)
         self._opening = SessionOpening(self.parts, self._life, opening, now_seconds)
-        self._items = ItemEvents(self.parts)
-        self._caller = CallerSide(self.parts, self._items, opening.position_samples)
+        items = ItemEvents(self.parts)
+        self._caller = CallerSide(self.parts, items, opening.position_samples)
         self._keypad = Keypad(self.parts, self._life)
         self._typed = TypedText(self.parts)
         self._secret_keys = SecretKeys(self.parts, self._life, self._keypad, is_offered=opening.collects)
@@ -101,7 +102,16 @@ class Session:
             awaiting=self._awaiting,
             checkpoint=checkpoint or Checkpoint(),
         )
-        self._repair = EventRepair(self.parts.replay.has_replayed)
+        self._events = RealtimeEvents(
+            self.parts,
+            self._life,
+            caller=self._caller,
+            hand_over=self._hand_over,
+            items=items,
+            opening=self._opening,
+            responses=self._responses,
+            restore=self._restore,
+        )
         self._opening.begin(opening.delay_seconds, now_seconds)
 
     @property
@@ -126,7 +136,7 @@ class Session:
 
     @property
     def ignored(self) -> int:
-        """Events and records of peers without an effect: of unknown types, or after the end."""
+        """Number of ignored events and records: of unknown types, or after the end."""
         return self._life.ignored
 
     @property
@@ -140,7 +150,7 @@ class Session:
 
     @property
     def requested_hang_up(self) -> HangUp | None:
-        """Why this session has ordered a hang-up; empty: it has not."""
+        """The hang-up that this session has requested; None: no hang-up."""
         return self._life.requested_hang_up
 
     @property
@@ -150,21 +160,21 @@ class Session:
 
     @property
     def upsampler(self) -> Upsampler | None:
-        """The resampler of the caller's audio that comes next, if that goes upstream at once.
+        """Resampler of the caller's next audio, if that audio is sent to the API at once; None: it is buffered.
 
-        The shell uses it ahead of `caller_audio`, for all calls together.
+        The shell resamples the audio of all calls together before `caller_audio`.
         """
         return self._caller.upsampler
 
     @property
     def next_position_samples(self) -> int:
-        """The position of the caller's audio that is to come next."""
+        """Position of the caller's next audio."""
         return self._restore.next_position_samples
 
     # The Realtime connection
 
     def connected(self, now_seconds: float, *, repeat: bool = False) -> None:
-        """Ask for the session on a connection that is open.
+        """Request the session on an open connection.
 
         Args:
             now_seconds: the time.
@@ -173,11 +183,11 @@ class Session:
         self._opening.connected(now_seconds, repeat=repeat, muted=self._restore.checkpoint.standby)
 
     def connect_failed(self, error: UpstreamError, now_seconds: float) -> None:
-        """Try again, or end: the connection could not be opened."""
+        """Try again, or end the call, because the connection could not be opened."""
         self._opening.failed(error, now_seconds)
 
     def connection_lost(self, reason: str, now_seconds: float) -> None:
-        """Try again, or release the call: the connection that was open is gone."""
+        """Try again, or release the call, because the connection was lost."""
         self.parts.audio.close()
         if self._life.state is State.CONFIGURING:
             self._opening.lost(reason, now_seconds)
@@ -186,39 +196,29 @@ class Session:
             self.release(Reason.DROPPED, f"the connection to the Realtime API was lost: {reason}")
 
     def upstream_paused(self) -> None:
-        """Keep the caller's audio: the API does not read."""
+        """Buffer the caller's audio, because the API does not read."""
         self.parts.audio.paused()
 
     def upstream_writable(self, now_seconds: float) -> None:
-        """Send the caller's audio again: the API reads."""
+        """Send the caller's buffered audio, because the API reads again."""
         self._caller.carry_out(self.parts.audio.writable(), now_seconds)
 
     def event(self, event: dict[str, Any], now_seconds: float) -> None:
         """Take an event of the Realtime API; unknown types are skipped.
 
         Raises:
-            LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError: the event has not
-                the shape of its type. It is dropped, and the session continues.
+            LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError: the event does not
+                have the shape of its type. The event is dropped, and the session continues.
         """
         if self._life.ignores_peers():
             return
         try:
-            for each in self._repair.feed(self.parts.config.dialect.from_wire(event), now_seconds):
-                self._handle(each, now_seconds)
+            self._events.take(event, now_seconds)
         finally:
             self._proceed(now_seconds)
 
-    def _handle(self, event: dict[str, Any], now_seconds: float) -> None:
-        handler = _HANDLERS.get(event["type"])
-        if handler is None or self._life.state is State.ENDED:
-            self._life.ignored += 1
-            return
-        if "response_id" in event:
-            self.parts.answers.progress(event["response_id"], now_seconds)
-        handler(self, event, now_seconds)
-
     def _proceed(self, now_seconds: float) -> None:
-        """Do what follows every event."""
+        """Report the memory, request a due answer, and release a call at a quiet moment, after every event."""
         parts = self.parts
         parts.memory_writer.write()
         if self._life.state is State.LIVE:
@@ -236,7 +236,7 @@ class Session:
         """Take a record of the dispatcher; the caller's audio comes by `caller_audio`.
 
         Raises:
-            LinkProtocolError: it cannot be understood.
+            LinkProtocolError: the record is malformed.
         """
         if self._life.ignores_peers():
             return
@@ -278,17 +278,17 @@ class Session:
             self._caller.append_audio(position_samples, pcm, now_seconds)
 
     def typed(self, text: str, now_seconds: float) -> None:
-        """Take a turn that was typed; without a live session it has no effect."""
+        """Take a typed turn; ignore it unless the session is live."""
         if self._life.state is State.LIVE:
             self._typed.turn(text, now_seconds)
         self._proceed(now_seconds)
 
     def is_quiet(self, now_seconds: float) -> bool:
-        """Return whether the session is live, and nothing is owed, under way or heard."""
+        """Return whether the session is live, and this is a quiet moment: see `SessionParts.is_quiet`."""
         return self._life.state is State.LIVE and self.parts.is_quiet(now_seconds)
 
     def take_call(self, checkpoint: Checkpoint, now_seconds: float, session: dict[str, Any] | None = None) -> None:
-        """Take the call for which this session stood by, with its present memory.
+        """Take the call for which this session stands by.
 
         Args:
             checkpoint: the call's memory now.
@@ -303,24 +303,25 @@ class Session:
             self._proceed(now_seconds)
 
     def detached(self) -> None:
-        """Keep the call: the link is gone, and no dispatcher could give the call to another session."""
+        """Keep the call. The link is lost, so no dispatcher could give the call to another session."""
         self._hand_over.is_detached = True
 
     def resumed(self) -> None:
-        """Go on with the same dispatcher, which is back."""
+        """Continue with the same dispatcher, whose link was restored."""
         self._hand_over.is_detached = False
 
     def attached(self, opening: wire.Open, now_seconds: float) -> None:
-        """Tell everything to another dispatcher, which has the call now.
+        """Report the whole state to another dispatcher, which has the call now.
 
-        A session that released its call does so, too: the dispatcher that is gone may not have passed it on.
+        A session that has released the call reports, too. The former dispatcher may have died before another
+        session got the call.
         """
         parts = self.parts
         parts.ids.epoch = opening.epoch
         self._hand_over.attached()
         parts.memory_writer.write_all()
         if self._life.state in (State.CONNECTING, State.CONFIGURING):
-            # The caller's audio that no session has heard is the dispatcher's to keep.
+            # No session has heard this audio, so the dispatcher must keep it.
             for position, pcm in (*self._restore.checkpoint.audio, *parts.audio.waiting):
                 parts.out.record(wire.KeptAudio(position, g711.encode_ulaw(pcm)))
         self._secret_keys.attached(is_offered=opening.collects)
@@ -341,7 +342,7 @@ class Session:
         self._hand_over.move(reason, seconds, now_seconds)
 
     def release(self, reason: str, message: str) -> None:
-        """Give up the session; another one continues the call."""
+        """End this session, and have another one continue the call."""
         self._life.release(reason, message)
 
     def dispatcher_lost(self) -> None:
@@ -355,7 +356,7 @@ class Session:
     # Time
 
     def tick(self, now_seconds: float, heard_seconds: float | None = None) -> None:
-        """Look at the clocks; meant to be called every 200 ms.
+        """Check the time limits; to be called every 200 ms.
 
         Args:
             now_seconds: the time.
@@ -366,16 +367,16 @@ class Session:
         else:
             self._opening.tick(now_seconds)
         if not self._hand_over.is_detached:
-            # Without a dispatcher no key can come: the entry goes on, or is discarded, when there is one.
+            # Without a dispatcher no key can come, so the entry does not time out meanwhile.
             self._secret_keys.tick(now_seconds)
         self._opening.give_up_late(now_seconds)
-        self._look_after_call(now_seconds)
+        is_standby = self._restore.checkpoint.standby
+        self._time_limits.tick(now_seconds, is_audible=self._caller.is_audible, is_standby=is_standby)
         self._proceed(now_seconds)
 
     def _tick_live(self, now_seconds: float, heard_seconds: float | None) -> None:
         parts = self.parts
-        for event in self._repair.tick(now_seconds):
-            self._handle(event, now_seconds)
+        self._events.tick(now_seconds)
         parts.updates.tick(now_seconds)
         self._responses.tick(now_seconds)
         self._caller.end_overdue_speech(now_seconds, heard_seconds)
@@ -390,43 +391,16 @@ class Session:
         )
         self._hand_over.roll_over(self._opening.opened_seconds, now_seconds)
 
-    def _look_after_call(self, now_seconds: float) -> None:
-        """End a call that is abandoned or too long.
-
-        A standby session ends no call, because another session has it. Silence ends no transferred call, because
-        its caller speaks with people.
-        """
-        parts, config = self.parts, self.parts.config
-        longest_silence = None if parts.calls.has_transferred else config.silence_hangup_seconds
-        if parts.agent.is_unanswered:
-            self._life.end(Outcome.FAILED, "the dispatcher does not say what was heard", EndReason.INTERNAL)
-            return
-        if self._caller.is_audible:
-            parts.silence.reset()
-        responses = parts.answers.responses
-        waits = responses.owes or parts.calls.any_open or parts.agent.is_heard
-        idle = responses.state is SchedulerState.IDLE
-        parts.silence.tick(now_seconds, runs=self._life.state is State.LIVE and idle and not waits)
-        if self._restore.checkpoint.standby:
-            return
-        longest_seconds = config.max_call_seconds
-        if longest_seconds is not None and now_seconds - self._began_seconds >= longest_seconds:
-            reason = f"the call is {longest_seconds:g} s long (MAX_CALL_SECONDS)"
-            self._life.hang_up(HangUp(reason, EndReason.TOO_LONG))
-        elif longest_silence is not None and parts.silence.seconds >= longest_silence:
-            reason = f"nobody has spoken for {longest_silence:g} s (SILENCE_HANGUP_SECONDS)"
-            self._life.hang_up(HangUp(reason, EndReason.CALLER_SILENT))
-
     # Tools, and the calls API
 
     def tool_done(self, call_id: str, output: str, now_seconds: float, *, lost: bool = False) -> None:
-        """Take a tool's result; the model is asked for a response when all of its response's tools have theirs.
+        """Take a tool's result. A response is requested when all tools of the model's response have results.
 
         Args:
-            call_id: of the model's call.
-            output: for the model.
+            call_id: id of the model's function call.
+            output: text for the model.
             now_seconds: the time.
-            lost: the tool was cut off, and its effect is unknown.
+            lost: the tool was interrupted, and its effect is unknown.
         """
         if not self._life.has_ended:
             self._responses.tool_done(call_id, output, now_seconds, lost=lost)
@@ -438,57 +412,12 @@ class Session:
         self._proceed(now_seconds)
 
     def leave_collection(self, number: int, now_seconds: float) -> None:
-        """Discard the keys of a tool that waits for them no longer."""
+        """Discard the keys for a tool that has ended."""
         self._secret_keys.leave(number)
         self._proceed(now_seconds)
 
     def command(self, number: int, action: str, body: dict[str, Any], now_seconds: float) -> None:
-        """Carry out a command of the calls API; an `Answer` follows, at once or when the service has answered."""
+        """Carry out a command of the calls API. An `Answer` follows, at once or after the API's answer."""
         standby = self._restore.checkpoint.standby
         self._commands.carry_out(number, action, body, now_seconds, is_standby=standby)
         self._proceed(now_seconds)
-
-    def _session_updated(self, event: dict[str, Any], now_seconds: float) -> None:
-        kind = self.parts.updates.updated(event.get("session"), now_seconds)
-        if self._life.state is State.CONFIGURING and kind is UpdateKind.OPENING:
-            self._opening.succeeded(now_seconds)
-            if self._restore.checkpoint.standby:
-                self._life.advance(SessionEvent.SET_UP_TO_WAIT)
-                self.parts.replay.synchronize([])
-                self.parts.out.record(wire.Ready(standby=True))
-                return
-            started_seconds = self._opening.started_seconds
-            self._restore.go_live(SessionEvent.SET_UP, started_seconds, now_seconds)
-            self.parts.answers.count_wait(now_seconds - started_seconds)
-        elif kind in (UpdateKind.COMMAND, UpdateKind.OWN):
-            self._caller.find_turns_as_asked(now_seconds)
-
-
-Handler = Callable[[Session, dict[str, Any], float], None]
-_HANDLERS: dict[str, Handler] = {
-    "session.created": lambda session, event, _: session._hand_over.session_created(event.get("lasts_seconds")),
-    "session.updated": Session._session_updated,
-    "input_audio_buffer.speech_started": lambda session, event, now: session._caller.speech_started(event, now),
-    "input_audio_buffer.speech_stopped": lambda session, event, now: session._caller.speech_stopped(event, now),
-    "input_audio_buffer.committed": lambda session, event, now: session._caller.committed(event, now),
-    "conversation.item.added": lambda session, event, now: session._items.added(event, now),
-    "conversation.item.input_audio_transcription.completed": (
-        lambda session, event, now: session._items.transcribed(event, now)
-    ),
-    "conversation.item.input_audio_transcription.failed": (
-        lambda session, event, now: session._items.transcription_failed(event, now)
-    ),
-    "response.created": lambda session, event, now: session._responses.created(event, now),
-    "response.output_audio.delta": lambda session, event, now: session._responses.audio_delta(event, now),
-    "response.output_audio.done": lambda session, event, _: session.parts.agent.audio_done(event),
-    "response.output_audio_transcript.delta": lambda session, event, _: session.parts.agent.text_delta(event),
-    "response.output_audio_transcript.done": lambda session, event, _: session.parts.agent.text_done(event),
-    "response.output_item.added": lambda session, event, now: session._responses.output_added(event, now),
-    "response.output_item.done": lambda session, event, now: session._responses.output_done(event, now),
-    "response.mcp_call.completed": lambda session, event, now: session._responses.mcp_call_ended(event, now),
-    "response.mcp_call.failed": lambda session, event, now: session._responses.mcp_call_ended(event, now),
-    "response.done": lambda session, event, now: session._responses.done(event, now),
-    "mcp_list_tools.failed": lambda session, event, now: session._responses.mcp_tools_failed(event, now),
-    "rate_limits.updated": lambda session, event, now: session._items.rate_limits(event, now),
-    "error": lambda session, event, now: session._responses.error(event, now),
-}

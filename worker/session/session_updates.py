@@ -30,7 +30,7 @@ MAX_LEFT_OUT: Final = 3
 _MAX_NAMED_FIELDS: Final = 10
 SESSION_UPDATE_ID: Final = "session-update"
 
-# Fields that a call can do without: the pattern of an error's `param`, GA or flat, and the path in the session.
+# Dispensable fields: the pattern of an error's `param`, GA or flat, and the path in the session.
 # Instructions, prompt, formats, turn detection and model are never left out, because they make the agent.
 _MAY_BE_LEFT_OUT: Final[tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]] = (
     (
@@ -279,7 +279,7 @@ class SessionUpdates:
         return True
 
     def _read(self, asked: dict[str, Any], echo: dict[str, Any]) -> None:
-        """Read the turn detection in force: as requested, unless the API reports other values."""
+        """Take the turn detection in force: the requested one, unless the API reports another."""
         for session in (asked, echo):
             detection = _detection(session)
             if isinstance(detection, dict):

@@ -19,7 +19,7 @@ from common.transitions import checked
 
 
 class State(Enum):
-    """Where a session is."""
+    """State of a session."""
 
     CONNECTING = "connecting"
     CONFIGURING = "configuring"
@@ -34,7 +34,7 @@ class SessionEvent(Enum):
     CONNECTED = "connected"
     CONNECT_FAILED = "connect_failed"
     SESSION_FAILED = "session_failed"
-    """The connection was lost, or the API silent, before there was a session."""
+    """The connection was lost, or the API did not answer, before the session was set up."""
     SET_UP = "set_up"
     SET_UP_TO_WAIT = "set_up_to_wait"
     RESUMED = "resumed"

@@ -8,7 +8,7 @@ The latency has three parts, which add up to it:
                     are detected here, it is the silence alone, up to `input_audio_buffer.commit`.
     model           While the API works on an answer. It begins with the end of the turn if the API answers by
                     itself (`create_response`), else with `response.create`. It ends when the first
-                    `response.output_audio.delta` is read from the socket, at a function call
+                    `response.output_audio.delta` is read from the socket. It also ends at a function call
                     (`response.output_item.done`), or with a response without audio (`response.done`).
     service         The rest: waits before a `response.create`, tools, and the time from the socket to the link.
 """
@@ -21,7 +21,7 @@ class TurnClock:
 
     Attributes:
         spoke_until_seconds: end of the caller's speech; None: no turn is measured.
-        received_seconds: when the audio that is handled now was read from the socket; None: it is not known.
+        received_seconds: time at which the present audio was read from the socket; None: unknown.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class TurnClock:
         self.spoke_until_seconds: float | None = None
         self.received_seconds: float | None = None
         self._known_seconds = 0.0
-        # Of the model: since when it works, and how long it worked before that.
+        # Since when the model works on the answer, and how long it worked on it before that.
         self._works_since: float | None = None
         self._worked_seconds = 0.0
         self._response_id = ""
@@ -48,7 +48,7 @@ class TurnClock:
         self._response_id = ""
 
     def asked(self, now_seconds: float) -> None:
-        """Note that the model is asked for the answer, or begins it by itself."""
+        """Note that the answer was requested, or that the API begins it by itself."""
         if self.spoke_until_seconds is not None and self._works_since is None:
             self._works_since = now_seconds
 
@@ -58,7 +58,7 @@ class TurnClock:
         self._response_id = response_id
 
     def stopped(self, response_id: str, now_seconds: float) -> None:
-        """Note that a response ended, or called a tool; one from before the turn says nothing."""
+        """Note that a response ended, or called a tool. A response from before the turn is ignored."""
         if self._works_since is not None and response_id == self._response_id:
             self._worked_seconds += now_seconds - self._works_since
             self._works_since = None
@@ -72,7 +72,7 @@ class TurnClock:
         received = min(max(known, received), now_seconds)
         since = self._works_since
         if since is None and not self._worked_seconds:
-            # The request was lost from sight: the model worked from the end of the turn.
+            # No request is known, so the model counts as working since the end of the turn.
             since = known
         model = self._worked_seconds
         if since is not None:

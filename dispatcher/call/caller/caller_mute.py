@@ -1,13 +1,13 @@
-"""The mute of a caller whose keys a tool collects: keys are audible, so the caller's audio is silence meanwhile.
+"""The mute of a caller whose keys a tool collects. Keys are audible, so silence replaces the caller's audio.
 
     OFF ──begin──▶ ON ──end──▶ TAIL ──no key for TAIL_SECONDS──▶ OFF
      │              └─abandoned, or session lost─▶ STRAY ──▶ OFF
      └──taken over from another dispatcher───────────▲└──begin──▶ SETTLING ──▶ ON
 
-STRAY: the keys have no receiver any more, and the caller may still be pressing them. It ends when the session that
-follows is up and no key has come for STRAY_SECONDS, at the latest after MAX_STRAY_SECONDS.
-SETTLING: another collection waits until the caller has stopped, because these keys belong to the one before. It
-begins when no key has come for SETTLE_SECONDS, at the latest after MAX_SETTLING_SECONDS.
+STRAY: no session collects keys any more, and the caller may still be pressing them. The state ends when the next
+session is up and no key has come for STRAY_SECONDS. It ends after MAX_STRAY_SECONDS at the latest.
+SETTLING: another collection waits, because the caller may still be pressing keys for the collection before. It
+begins when no key has come for SETTLE_SECONDS. It begins after MAX_SETTLING_SECONDS at the latest.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Final
 
 from common.transitions import checked
 
-# Sound of the last key may come so much later than the key, because AVR Core sends the two in separate messages.
+# Maximum delay of the last key's sound, because AVR Core sends keys and audio in separate messages.
 TAIL_SECONDS: Final = 0.5
-# A caller who goes on pressing keys prolongs the tail up to here.
+# Maximum length of the tail, which further keys prolong.
 MAX_TAIL_SECONDS: Final = 5.0
 STRAY_SECONDS: Final = 2.0
 MAX_STRAY_SECONDS: Final = 15.0
 SETTLE_SECONDS: Final = 1.0
 # The worker waits a little longer for COLLECTING (`worker/session/caller/secret_entry.py`).
 MAX_SETTLING_SECONDS: Final = 5.0
-# A collection never lasts longer, whatever its worker says.
+# Maximum length of a collection, even if its worker asks for more.
 MAX_COLLECTION_SECONDS: Final = 300.0
 
 
@@ -42,7 +42,7 @@ class MuteState(Enum):
 
 
 class MuteEvent(Enum):
-    """What changes the state of a mute."""
+    """Event that changes the state of a mute."""
 
     BEGIN = "begin"
     END = "end"
@@ -83,7 +83,7 @@ class CallerMute:
     """Mute of one caller.
 
     Attributes:
-        state: see the module.
+        state: see the top of this file.
     """
 
     def __init__(self, changed: Callable[[bool, float], None] | None = None) -> None:
@@ -99,18 +99,18 @@ class CallerMute:
         self._collection_seconds = 0.0
         self._is_confirmed = True
         self._last_key_seconds = float("-inf")
-        # Since when no key has come, as far as the present state is concerned.
+        # Time of the last key, or of the beginning of the present state.
         self._quiet_since_seconds = 0.0
         self._until_seconds = 0.0
         self._awaits_session = False
 
     @property
     def is_on(self) -> bool:
-        """Whether the caller's audio is to be silence, and keys are no part of the conversation."""
+        """Whether the caller's audio is replaced by silence, and keys are kept out of the conversation."""
         return self.state is not MuteState.OFF
 
     def begin(self, number: int, seconds: float, now_seconds: float) -> None:
-        """Mute the caller for the collection of this number, for so many seconds at most; see `confirmation`."""
+        """Mute the caller for the collection with this number, for `seconds` at most; see `confirmation`."""
         self._enter(MuteEvent.BEGIN, now_seconds)
         self._number = number
         self._collection_seconds = min(seconds, MAX_COLLECTION_SECONDS)
@@ -122,7 +122,7 @@ class CallerMute:
         self.look(now_seconds)
 
     def confirmation(self) -> int | None:
-        """Return the number of a collection that is on since this was last asked; None: there is none."""
+        """Return the number of a collection that has begun, once; None: there is none."""
         if self.state is not MuteState.ON or self._is_confirmed:
             return None
         self._is_confirmed = True
@@ -132,8 +132,8 @@ class CallerMute:
         """End the collection of this number.
 
         Args:
-            number: of the collection; one that is over already has no effect.
-            now_seconds: when.
+            number: number of the collection; the end of another collection has no effect.
+            now_seconds: the time.
             abandoned: the caller may still be pressing keys.
         """
         if self.state not in (MuteState.ON, MuteState.SETTLING) or number != self._number:
@@ -144,7 +144,7 @@ class CallerMute:
             self._tail(MuteEvent.END, now_seconds)
 
     def session_lost(self, now_seconds: float) -> None:
-        """Discard the keys that follow, because the session that collected them is gone."""
+        """Discard the keys that follow, because the session that collected them is lost."""
         if self.state in (MuteState.ON, MuteState.SETTLING):
             self._stray(MuteEvent.ABANDON, now_seconds, awaits_session=True)
         elif self.state is MuteState.STRAY:
@@ -154,15 +154,15 @@ class CallerMute:
         """Mute the caller because the session that this dispatcher attached to was collecting keys.
 
         Args:
-            now_seconds: when.
-            since_seconds: since when this dispatcher has had the caller's audio.
+            now_seconds: the time.
+            since_seconds: time since which this dispatcher gets the caller's audio.
         """
         self._stray(MuteEvent.TAKE_OVER, now_seconds, awaits_session=True, since_seconds=since_seconds)
-        # The last key may have come to the other dispatcher a moment ago.
+        # The other dispatcher may have received a key just now.
         self._last_key_seconds = now_seconds
 
     def session_up(self) -> None:
-        """Note that the session that follows is up."""
+        """Note that the next session is up."""
         self._awaits_session = False
 
     def key(self, now_seconds: float) -> int:
@@ -171,7 +171,7 @@ class CallerMute:
         return self._number if self.state is MuteState.ON else 0
 
     def look(self, now_seconds: float) -> bool:
-        """Look at the clock; return whether the mute is on."""
+        """Change the state if a time is over; return whether the mute is on."""
         if self.state is MuteState.OFF:
             return False
         is_late = now_seconds >= self._until_seconds

@@ -12,7 +12,8 @@ from dispatcher.call.caller.token_bucket import TokenBucket
 from dispatcher.call.limits import CallLimits
 
 TOO_MANY_MESSAGES = "messages come faster than any caller can speak"
-# Gap between messages that shows a stall of the network or of this process. Delayed messages then come at once.
+# Minimum gap between messages that shows a stall of the network or of this process. Delayed messages follow at
+# once.
 GAP_SECONDS = 1.0
 
 
@@ -57,7 +58,7 @@ class CallerSide:
         """Count messages.
 
         Raises:
-            AvrProtocolError: too many come.
+            AvrProtocolError: there are too many.
         """
         gap_seconds, self._message_seconds = now_seconds - self._message_seconds, now_seconds
         if gap_seconds >= GAP_SECONDS:
@@ -71,7 +72,7 @@ class CallerSide:
         """Count audio of the caller: PCM16 at 8 kHz.
 
         Raises:
-            AvrProtocolError: too much comes.
+            AvrProtocolError: there is too much.
         """
         if self._audio_bucket.exceeded(len(pcm) / 2 / SAMPLE_RATE_HZ, now_seconds):
             raise AvrProtocolError("flood", "audio comes much faster than real time", ends_call=True)

@@ -21,7 +21,7 @@ JITTER_GAIN: Final = 1 / 16
 """Gain of the estimate of the jitter (RFC 3550, section 6.4.1)."""
 
 SAMPLE_SECONDS: Final = 1.0
-"""Interval at which one frame is looked at for its level."""
+"""Interval between two frames whose level is measured."""
 
 LOOKS_OF_A_REPORT: Final = 5
 """Number of such intervals after which jitter and level are reported."""
@@ -39,8 +39,8 @@ class LineQuality:
     """The quality of one caller's audio.
 
     Gap: more than 100 ms from one packet to the next, counted with that whole time.
-    Jitter: the difference between the time from one packet to the next and the length of the packet's audio,
-    smoothed over 16 packets as in RFC 3550. The end of a packet's audio is its timestamp.
+    Jitter: the time from one packet to the next, less the length of the packet's audio. The difference is smoothed
+    over 16 packets as in RFC 3550. The end of a packet's audio counts as the packet's timestamp.
     Level: the mean power of one frame a second while the caller speaks, in dB of full scale. A square wave of full
     scale has 0 dBFS, a sine -3 dBFS (as dBov in ITU-T G.100.1).
 

@@ -1,13 +1,13 @@
-"""Whether the caller's connection is there."""
+"""The presence of a caller: whether the caller's connection exists."""
 
 from __future__ import annotations
 
 
 class CallerPresence:
-    """The caller's connection: there, or lost and expected to come back.
+    """Presence of one caller.
 
     Attributes:
-        away_since_seconds: when the connection was lost; None: it is there.
+        away_since_seconds: time at which the connection was lost; None: it exists.
         reason: how the connection was lost.
         may_return: the call waits for another connection of the caller.
     """

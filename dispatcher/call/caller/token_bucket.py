@@ -1,4 +1,4 @@
-"""Rate of messages and audio that AVR Core may send."""
+"""Rate limit of the messages and the audio of AVR Core."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TokenBucket:
         return True
 
     def save(self, seconds: float) -> None:
-        """Save the allowance of a time in which nothing could come, because it may come at once now."""
+        """Save the allowance of a stall, because the delayed messages may come at once now."""
         self.used = min(0.0, self.used) - seconds * self.rate
 
     def give_back(self, amount: float) -> None:

@@ -7,7 +7,7 @@ from dispatcher.avr.protocol import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE_HZ
 # Maximum filler that is sent ahead of the playout clock, and so may delay a reply.
 AHEAD_SECONDS = 0.06
 STEP_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
-# A worker that has just restored a session says within this time whether an answer is owed.
+# Maximum time in which a worker that has restored a session reports whether an answer is owed.
 LAPSE_SECONDS = 1.0
 
 
@@ -44,16 +44,16 @@ class Filler:
         self._since_seconds = None
 
     def lapses(self, now_seconds: float) -> None:
-        """Note that no answer is owed, unless the worker says otherwise soon."""
+        """Note that no answer is owed, unless the worker reports one within LAPSE_SECONDS."""
         if self._since_seconds is not None:
             self._until_seconds = now_seconds + LAPSE_SECONDS
 
     def is_due(self, quiet_since_seconds: float, now_seconds: float) -> bool:
-        """Return whether filler is to be heard now.
+        """Return whether filler must play now.
 
         Args:
-            quiet_since_seconds: when the last reply was heard to its end.
-            now_seconds: when.
+            quiet_since_seconds: time at which the last reply was heard to its end.
+            now_seconds: the time.
         """
         if self._until_seconds is not None and now_seconds >= self._until_seconds:
             self._since_seconds = self._until_seconds = None
@@ -62,7 +62,7 @@ class Filler:
         return now_seconds - max(self._since_seconds, quiet_since_seconds) >= self._after_seconds
 
     def stop(self) -> None:
-        """Begin at the start of the sound the next time."""
+        """Stop the filler; the next filler begins at the start of the sound."""
         self._position = 0
 
     def take(self, ahead_seconds: float) -> bytes:
@@ -71,7 +71,7 @@ class Filler:
         Args:
             ahead_seconds: sent audio that the playout clock has not reached.
         """
-        # Half a sample more: the clock's seconds are not exact.
+        # Half a sample is added, because the clock's seconds are not exact.
         frames = int((AHEAD_SECONDS - ahead_seconds) / STEP_SECONDS + 0.5 / FRAME_SAMPLES)
         taken = b""
         for _ in range(frames):

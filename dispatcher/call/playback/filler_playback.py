@@ -1,4 +1,4 @@
-"""The filler of a call on its way to AVR Core."""
+"""The playback of a call's filler to AVR Core."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from dispatcher.call.playback.reply_playback import ReplyPlayback
 
 
 class FillerPlayback:
-    """Plays filler while an answer is owed and nothing is audible, at ticks and at `Wake`."""
+    """Playback of filler, while an answer is owed and no reply plays; at ticks and at `Wake`."""
 
     def __init__(self, out: ActionQueue, playback: ReplyPlayback, filler: Filler) -> None:
-        """Make a playback that plays nothing yet."""
+        """Make a playback without filler so far."""
         self._out = out
         self._playback = playback
         self._filler = filler
         self._has_wake = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a sound to play."""
+        return self._filler.is_on
+
+    def owed(self, now_seconds: float) -> None:
+        """Note that an answer is owed, since now or longer."""
+        self._filler.owed(now_seconds)
 
     def woke(self) -> None:
         """Note that the time of a `Wake` has come."""
         self._has_wake = False
 
     def play(self, now_seconds: float, *, is_allowed: bool) -> None:
-        """Play filler for the next moment, if it is due."""
+        """Play the next piece of filler, if that is due."""
         filler, playback = self._filler, self._playback
         if (
             not is_allowed
@@ -39,6 +48,6 @@ class FillerPlayback:
             self._out.actions.append(Wake(now_seconds + STEP_SECONDS))
 
     def session_lost(self, now_seconds: float, *, is_replying: bool) -> None:
-        """Note that an answer is owed where the session that owed it is lost."""
+        """Note that the next session owes the answer that the lost session owed."""
         if self._filler.is_on and (self._filler.is_owed or is_replying):
             self._filler.owed(now_seconds)

@@ -15,22 +15,22 @@ class Player:
     """Player of one call. Items are the numbers that the link gives them.
 
     Attributes:
-        is_held: AVR Core takes nothing. Audio for it is held, bounded by the credit of its sender.
-        taken_bytes: reply audio for which the worker is to get credit back; `ReplyPlayback` sets it to 0.
+        is_held: audio for AVR Core is held, bounded by the credit of the worker.
+        taken_bytes: size of the reply audio for which the worker gets new credit; `ReplyPlayback` sets it to 0.
     """
 
     def __init__(self, timeline: Timeline | None = None) -> None:
-        """Make a player; the timeline of the call's recording, if there is one, gets all that is played."""
+        """Make a player. The timeline of the call's recording, if there is one, gets all audio that is played."""
         self.is_held = False
         self.taken_bytes = 0
         self._clock = PlayoutClock()
         self._timeline = timeline
         self._playing = False
-        self._held: deque[tuple[int, bytes | None]] = deque()  # None: the item has no more
+        self._held: deque[tuple[int, bytes | None]] = deque()  # None: the item has no more audio
         self._held_bytes = 0
         self._partial = b""
         self._partial_item = 0
-        # Items of which samples were dropped that were never handed over.
+        # Items of which samples were dropped before they were handed to AVR Core.
         self._dropped: list[int] = []
 
     @property
@@ -39,7 +39,7 @@ class Player:
         return self._held_bytes
 
     def all_heard(self, now_seconds: float) -> bool:
-        """Return whether the caller has heard all replies that there are; `own_sound` does not count."""
+        """Return whether the caller has heard all replies; `own_sound` does not count."""
         return not self._held and not self._partial and self._clock.items_end_seconds <= now_seconds
 
     @property
@@ -49,7 +49,7 @@ class Player:
 
     @property
     def ended_seconds(self) -> float:
-        """Time at which all that AVR Core was given was played, or will be."""
+        """Time at which AVR Core has played all its audio, or will have played it."""
         return self._clock.end_seconds
 
     def ahead_seconds(self, now_seconds: float) -> float:
@@ -78,7 +78,7 @@ class Player:
         return self._pad(item, now_seconds)
 
     def broke_off(self, now_seconds: float) -> list[Play]:
-        """End the item of a session that is gone; return its last frame."""
+        """End the item of a lost session; return its last frame."""
         spoken = [item for item, pcm in self._held if pcm is not None]
         return self.item_done(spoken[-1] if spoken else self._partial_item, now_seconds)
 
@@ -118,7 +118,7 @@ class Player:
         return tuple(wire.ItemHeard(item, samples) for item, samples in truncated)
 
     def progress(self, now_seconds: float) -> wire.Playout | None:
-        """Return the progress of the playout; None while there is nothing new."""
+        """Return the progress of the playout; None: nothing has changed."""
         if not self._playing:
             return None
         items, idle = self._clock.progress(now_seconds)
@@ -131,7 +131,7 @@ class Player:
         )
 
     def restore(self, last: wire.Playout, now_seconds: float) -> None:
-        """Go on from the last report of a dispatcher that is gone: AVR Core plays the audio that it has."""
+        """Continue from the last report of a lost dispatcher: AVR Core still plays its audio."""
         heard = {each.index: each.samples for each in last.items}
         began_seconds = now_seconds - last.age_seconds
         for each in last.queued:
@@ -168,6 +168,6 @@ class Player:
         self._playing = True
 
     def _record(self, pcm: bytes) -> None:
-        """Tell the recording what AVR Core was given just now, and when it will have been played."""
+        """Give the recording the audio that was handed to AVR Core, and the time at which its playing ends."""
         if self._timeline is not None:
             self._timeline.played(pcm, self._clock.end_seconds)

@@ -45,19 +45,19 @@ class PlayoutClock:
 
     def __init__(self) -> None:
         self._runs: deque[_Run] = deque()
-        # Samples of items whose first runs have been heard fully, while later ones have not.
+        # Heard samples of items whose first runs have been heard fully, but not their last ones.
         self._fully_heard: dict[int, int] = {}
-        # Of sound that is in no run any more, and of items alone.
+        # End of all audio, and end of the items alone; also of audio that is in no run any more.
         self._ended_seconds = self._items_ended_seconds = float("-inf")
 
     @property
     def end_seconds(self) -> float:
-        """Time at which all audio that AVR Core has will have been played; in the past if it has been."""
+        """Time at which AVR Core has played all its audio, or will have played it."""
         return self._runs[-1].end_seconds if self._runs else self._ended_seconds
 
     @property
     def items_end_seconds(self) -> float:
-        """Time at which all items that AVR Core has will have been played; `OWN_SOUND` does not count."""
+        """Time at which AVR Core has played all items, or will have; `OWN_SOUND` does not count."""
         for run in reversed(self._runs):
             if run.item != OWN_SOUND:
                 return run.end_seconds
@@ -68,8 +68,8 @@ class PlayoutClock:
 
         Args:
             item: the item's number.
-            samples: of the item.
-            now_seconds: when.
+            samples: samples of the item.
+            now_seconds: the time.
             padding: samples of silence that fill up the last frame.
         """
         last = self._runs[-1] if self._runs else None
@@ -107,11 +107,11 @@ class PlayoutClock:
         return list(items.items())
 
     def resume(self, item: int, heard_samples: int, left_samples: int, since_seconds: float) -> None:
-        """Go on with an item of another clock: its rest has been playing since then.
+        """Continue an item of another clock, whose rest has been playing since then.
 
         Args:
             item: the item's number.
-            heard_samples: of the item, at `since_seconds`.
+            heard_samples: heard samples of the item at `since_seconds`.
             left_samples: handed over, and not heard then.
             since_seconds: when; items that were queued behind each other follow each other.
         """
@@ -121,12 +121,12 @@ class PlayoutClock:
             self.sent(item, left_samples, since_seconds)
 
     def truncate(self, now_seconds: float, unsent: Iterable[int] = ()) -> list[tuple[int, int]]:
-        """Empty AVR Core's buffer: nothing more of the audio that it has will play.
+        """Note that AVR Core drops its audio.
 
-        Where no item is truncated, AVR Core is told nothing, and plays `OWN_SOUND` to its end.
+        If no item is truncated, AVR Core is not told to drop anything, and plays `OWN_SOUND` to its end.
 
         Args:
-            now_seconds: when.
+            now_seconds: the time.
             unsent: items of which samples were dropped before they were handed over.
 
         Returns:

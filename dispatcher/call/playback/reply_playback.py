@@ -35,8 +35,8 @@ class ReplyPlayback:
     call.
 
     Attributes:
-        memory: of the call.
-        init_seconds: when the caller began to wait for the greeting.
+        memory: memory of the call.
+        init_seconds: time at which the caller began to wait for the greeting.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class ReplyPlayback:
         self._greeted = False
         self._greeting = ""
         self._unreported_samples = 0
-        self._transcripts: dict[str, None] = {}  # a set that knows its oldest
+        self._transcripts: dict[str, None] = {}  # a set in order of insertion
         self._queued_messages: deque[SendTranscript | Interrupt] = deque(maxlen=MAX_QUEUED_MESSAGES)
-        # Numbers of barge-ins that have no answer, because AVR Core is away; a worker leaves only a few.
+        # Numbers of barge-ins without an answer, because AVR Core is disconnected. A worker leaves only a few.
         self._flushes: list[int] = []
 
     @property
@@ -72,7 +72,7 @@ class ReplyPlayback:
         return self._player.held_bytes
 
     def all_heard(self, now_seconds: float) -> bool:
-        """Return whether the caller has heard all replies that there are."""
+        """Return whether the caller has heard all replies."""
         return self._player.all_heard(now_seconds)
 
     @property
@@ -82,7 +82,7 @@ class ReplyPlayback:
 
     @property
     def ended_seconds(self) -> float:
-        """Time at which all that AVR Core was given was played, or will be."""
+        """Time at which AVR Core has played all its audio, or will have played it."""
         return self._player.ended_seconds
 
     def ahead_seconds(self, now_seconds: float) -> float:
@@ -99,29 +99,29 @@ class ReplyPlayback:
         self._greeted = True
 
     def caller_speaks(self) -> None:
-        """Note that the caller speaks; before the first sound, this call has no greeting."""
+        """Note that the caller speaks. If nothing was played before, the first sound is not a greeting."""
         self._greeting = SPOKE_FIRST
 
     # AVR Core
 
     def hold(self) -> None:
-        """Hold messages for AVR Core, which does not read or is away, and plays its buffered audio."""
+        """Hold messages for AVR Core, because it does not read or is disconnected. It still plays its audio."""
         self._player.is_held = True
 
     def back(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """Go on with another connection of the caller: queued messages come first."""
+        """Continue with another connection of the caller. Queued messages are sent first."""
         self._interrupt(assignment, now_seconds)
         self._out.actions += self._queued_messages
         self._queued_messages.clear()
         self.writable(assignment, now_seconds)
 
     def writable(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """Send held audio, as AVR Core reads again."""
+        """Send held audio, because AVR Core reads again."""
         self._play(self._player.release(now_seconds), now_seconds)
         self._return_credit(assignment)
 
     def report(self, assignment: Assignment | None, now_seconds: float) -> None:
-        """Tell the worker how far the playout is, if there is something new to say."""
+        """Report the playout to the worker, if the playout has changed."""
         self._unreported_samples = 0
         if (playout := self._player.progress(now_seconds)) is not None:
             self.memory.reply_heard(playout.items)
@@ -157,7 +157,7 @@ class ReplyPlayback:
         self._play(self._player.item_done(item, now_seconds), now_seconds)
 
     def flush(self, assignment: Assignment, number: int, now_seconds: float) -> None:
-        """Interrupt replies, because of a barge-in; a core that is away is told when it is back."""
+        """Interrupt replies, because of a barge-in. A disconnected core is told after it has reconnected."""
         self._player.drop()
         self._flushes.append(number)
         if not self._presence.is_away:
@@ -165,7 +165,7 @@ class ReplyPlayback:
         self._return_credit(assignment)
 
     def transcript(self, transcript: wire.Transcript) -> None:
-        """Give AVR Core a transcript, once."""
+        """Send AVR Core a transcript, unless it was sent before."""
         if transcript.item_id in self._transcripts:
             return
         self._transcripts[transcript.item_id] = None
@@ -174,11 +174,11 @@ class ReplyPlayback:
         self._send(SendTranscript(transcript.role, transcript.text))
 
     def restore(self, last: wire.Playout, now_seconds: float) -> None:
-        """Go on from the playout of a dispatcher that is gone."""
+        """Continue from the playout of a lost dispatcher."""
         self._player.restore(last, now_seconds)
 
     def lost(self, now_seconds: float) -> None:
-        """Break off the reply of a lost session; the next session gets its heard part."""
+        """End the reply of a lost session. The next session gets the heard part of the reply."""
         self._interrupt(None, now_seconds)
         self._play(self._player.broke_off(now_seconds), now_seconds)
 

@@ -129,24 +129,24 @@ class HandOver:
             move.deadline_seconds = min(move.deadline_seconds, now_seconds + wanted.seconds)
             standby = self.standby
             if standby is not None and standby.worker_id == self._assignments.worker_id:
-                # This standby would have to leave the same worker again.
+                # The standby is at the same worker, which wants to give up the call.
                 self._out.record(standby, wire.Close("the worker stops"))
                 self.leave_standby(now_seconds)
                 self._place(move)
 
     def placed(self, assignment: Assignment) -> None:
-        """Take an assignment that is to stand by."""
+        """Take the assignment of a standby."""
         self._enter(HandOverEvent.PLACED)
         self.standby = assignment
 
     def not_placed(self, now_seconds: float) -> None:
-        """Try again later, as no worker was found."""
+        """Try again later, because no worker was found."""
         if self._move is not None:
             self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
             self._move.excluded.clear()
 
     def tick(self, now_seconds: float) -> None:
-        """Look for a worker again, if it is time."""
+        """Search a worker again, if that is due."""
         move = self._move
         if move is not None and self.standby is None and now_seconds >= move.next_try_seconds:
             self._place(move)
@@ -155,7 +155,7 @@ class HandOver:
         """Handle a record of the worker that stands by.
 
         Raises:
-            LinkProtocolError: it cannot be understood.
+            LinkProtocolError: the record is malformed.
         """
         match kind:
             case Kind.OPENED:
@@ -176,7 +176,7 @@ class HandOver:
             case Kind.ENDED | Kind.RELEASED:
                 self.leave_standby(now_seconds)
             case _:
-                # A session that stands by judges nothing about the call.
+                # A standby session may not end the call.
                 pass
 
     def leave_standby(self, now_seconds: float, *, may_be_asked_again: bool = False) -> None:
@@ -193,7 +193,7 @@ class HandOver:
             self._move.next_try_seconds = now_seconds + MOVE_AGAIN_SECONDS
 
     def take_standby(self) -> Assignment | None:
-        """End the hand-over, as the session has ended; return the assignment that stands by, if there is one."""
+        """End the hand-over, because the session has ended; return the standby's assignment, if there is one."""
         self._enter(HandOverEvent.SESSION_ENDED)
         standby, self.standby, self._move = self.standby, None, None
         return standby
@@ -203,13 +203,13 @@ class HandOver:
         self.resting = assignment
 
     def leave_resting(self) -> None:
-        """Leave the assignment that rests, as its link is gone."""
+        """Leave the resting assignment, because its link is lost."""
         if self.resting is not None:
             self._out.actions.append(LeaveChannel(self.resting))
             self.resting = None
 
     def close_resting(self) -> None:
-        """Close the session that rests, as another one has the call."""
+        """Close the resting session, because another one has the call."""
         if self.resting is not None:
             self._out.record(self.resting, wire.Close("another session has the call"))
             self.leave_resting()

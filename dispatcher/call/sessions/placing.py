@@ -1,4 +1,4 @@
-"""The bounds of a call's search for a worker."""
+"""A call's search for a worker, and the bounds of the search."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Placing:
     """Attempts of one call to find a worker.
 
     Attributes:
-        init_seconds: when the call began to look for its first worker.
+        init_seconds: time at which the search for the first worker began.
         excluded: workers that are not asked again for now.
-        refusals: refusals in a row, without those for want of capacity.
-        refused_for_capacity: the last worker that refused the call had no room.
-        again_seconds: when a worker is looked for again; None: one is looked for now, or none is needed.
+        refusals: consecutive refusals, except those of full or draining workers.
+        refused_for_capacity: the last worker that refused the call was full or draining.
+        again_seconds: time of the next search; None: a search is under way, or no worker is needed.
     """
 
     def __init__(self, limits: CallLimits, recovery: Recovery, now_seconds: float) -> None:
@@ -28,7 +28,7 @@ class Placing:
         self._recovery = recovery
 
     def refused(self, worker_id: str, reason: str) -> bool:
-        """Note that a worker refused the call; return whether that was one refusal too many."""
+        """Note that a worker refused the call; return whether the call must give up its search."""
         if reason != Refusal.STALE_EPOCH:
             self.excluded.add(worker_id)
         self.refused_for_capacity = reason in (Refusal.FULL, Refusal.DRAINING)
@@ -41,8 +41,8 @@ class Placing:
 
         Args:
             code: 1013 if no worker can take the call, 1011 if none could be asked.
-            now_seconds: when.
-            is_known: False if Redis is away and no worker is known.
+            now_seconds: the time.
+            is_known: False if Redis is unavailable and no worker is known.
         """
         limits = self._limits
         since, seconds = self.init_seconds, limits.placing_seconds if code == 1011 else 0.0
@@ -58,7 +58,7 @@ class Placing:
         return True
 
     def late_after(self, now_seconds: float) -> float | None:
-        """Return the time limit, in seconds, that the search has exceeded; None: it has not."""
+        """Return the time limit, in seconds, that the search has exceeded; None: no limit was exceeded."""
         since, seconds = self.init_seconds, self._limits.placing_seconds
         if self._recovery.is_on:
             since, seconds = self._recovery.since_seconds, self._limits.recovery_seconds
@@ -72,6 +72,6 @@ class Placing:
         return True
 
     def ready(self) -> None:
-        """Forget former refusals: a session is up."""
+        """Forget former refusals, because a session is up."""
         self.excluded.clear()
         self.refusals = 0

@@ -36,7 +36,7 @@ class Recovery:
         self.reason = reason
 
     def restored(self, now_seconds: float) -> None:
-        """Note that the call lost dispatcher and worker before this dispatcher had it."""
+        """Note that the call has lost its dispatcher and its worker, before this dispatcher had the call."""
         self.reason = Reason.WORKER_LOST
         self.since_seconds = now_seconds
 

@@ -58,6 +58,12 @@ class Sessions:
 
     # Events from placement
 
+    def begin(self, now_seconds: float) -> None:
+        """Search the first worker, because `init` has come. The greeting is owed from now on."""
+        self._placing.init_seconds = self._playback.init_seconds = now_seconds
+        self._filler_playback.owed(now_seconds)
+        self.place()
+
     def place(self, epoch: int = 1) -> None:
         """Ask for a worker, at this epoch at least."""
         purpose = Purpose.RECOVER if self._recovery.is_on else Purpose.BEGIN
@@ -87,18 +93,18 @@ class Sessions:
             self._worker_side.give_memory(assignment)
 
     def restored(self, memory: CallMemory, now_seconds: float) -> None:
-        """Go on from what another dispatcher wrote of this call: it died, and the call's worker with it."""
+        """Continue from the memory that another dispatcher wrote to Redis: it died, like the call's worker."""
         self._worker_side.restored(memory)
         self._recovery.restored(now_seconds)
 
     def not_placed(self, code: int, message: str, now_seconds: float, *, is_known: bool = True) -> None:
-        """Try again within a bound, or give the call up.
+        """Try again within a bound, or fail the call.
 
         Args:
             code: 1013 if no worker can take the call, 1011 if none could be asked.
-            message: for AVR Core.
-            now_seconds: when.
-            is_known: False if Redis is away and no worker is known.
+            message: text for AVR Core.
+            now_seconds: the time.
+            is_known: False if Redis is unavailable and no worker is known.
         """
         if self._life.state is not State.PLACING:
             self._hand_over.not_placed(now_seconds)
@@ -113,7 +119,7 @@ class Sessions:
         """Handle a record of an assignment's worker.
 
         Raises:
-            LinkProtocolError: it cannot be understood, or has no place in this state.
+            LinkProtocolError: the record is malformed, or is invalid in this state.
         """
         if self._life.state is State.ENDED:
             return
@@ -125,12 +131,12 @@ class Sessions:
             self._hand_over.record(assignment, kind, payload, now_seconds)
 
     def link_broke(self, assignment: Assignment) -> None:
-        """Note that the link to an assignment's worker broke, and another one is looked for."""
+        """Note that the link to an assignment's worker broke, and is being replaced."""
         if assignment is self._hand_over.resting:
             self._hand_over.leave_resting()
 
     def channel_full(self, assignment: Assignment, now_seconds: float) -> None:
-        """Give the call up because the worker acknowledges no records."""
+        """Fail the call, because the worker acknowledges no records."""
         if assignment is self._assignments.current or assignment is self._hand_over.standby:
             self._fail(EndReason.NO_WORKER, "the call's worker acknowledges nothing", now_seconds)
 
@@ -189,7 +195,7 @@ class Sessions:
             case Kind.REFUSED:
                 self._refused(wire.decode_control(wire.Refused, payload), now_seconds)
             case Kind.READY:
-                # A standby that has the call meanwhile sends READY again.
+                # A former standby sends READY again when it has the call.
                 if not wire.decode_control(wire.Ready, payload).standby:
                     self._ready(assignment, now_seconds)
             case Kind.MOVE:
@@ -232,7 +238,7 @@ class Sessions:
 
     def _refused(self, refused: wire.Refused, now_seconds: float) -> None:
         if refused.reason == Refusal.UNKNOWN:
-            # The worker has no session of this call.
+            # The worker has no session of this call any more.
             self._recover(Reason.WORKER_LOST, now_seconds)
             return
         self._life.enter(Event.REFUSED)
@@ -265,7 +271,7 @@ class Sessions:
         ):
             self._hand_over.rest(assignment)
         else:
-            self._out.record(assignment, wire.Close("another session is to have the call"))
+            self._out.record(assignment, wire.Close("another session gets the call"))
             self._out.actions.append(LeaveChannel(assignment))
         if released.reason == Reason.DROPPED:
             self._recovery.dropped(now_seconds)

@@ -1,7 +1,7 @@
-"""The workers' side of a call: records to its worker, and the worker's records of the conversation.
+"""The workers' side of a call: records to its worker, and the worker's records about the conversation.
 
-The dispatcher keeps the call's state: its memory, the caller's audio, keys and commands. If the worker dies,
-another one gets all of that.
+The dispatcher keeps the state of the call: its memory, the caller's audio, keys and telephony commands. If the
+worker dies, another worker gets that state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dispatcher.call.playback.filler import Filler
 from dispatcher.call.playback.reply_playback import ReplyPlayback
 from dispatcher.call.telephony_commands import TelephonyCommands
 
-# Maximum keys that are not part of the conversation yet, more than any menu asks for.
+# Maximum keys that are not part of the conversation yet. No menu asks for more.
 MAX_WAITING_DIGITS = 64
 
 
@@ -81,8 +81,8 @@ class WorkerSide:
         """Ask the worker of an assignment to take the call.
 
         Args:
-            assignment: the worker's.
-            now_seconds: when.
+            assignment: assignment to the worker.
+            now_seconds: the time.
             delay_seconds: as in `wire.Open`.
             waited_seconds: as in `wire.Open`.
             attach: continue in the session that the worker has of the call.
@@ -131,10 +131,10 @@ class WorkerSide:
                 self._out.record(assignment, result)
 
     def send_audio(self, assignment: Assignment | None, pcm: bytes, *, may_wait: bool) -> None:
-        """Send caller's audio, or have it wait for credit or for a worker.
+        """Send audio of the caller, or queue the audio until there is credit or a worker.
 
         Args:
-            assignment: of the worker that has the call; None: no worker has it.
+            assignment: assignment that has the call; None: no worker has it.
             pcm: PCM16 at 8 kHz, whole samples.
             may_wait: False: drop audio that cannot be sent now.
         """
@@ -169,7 +169,7 @@ class WorkerSide:
             self._out.record(assignment, wire.Collecting(number))
 
     def opened(self, assignment: Assignment, opened: wire.Opened, now_seconds: float) -> None:
-        """Go on with a worker that has taken the call."""
+        """Continue with a worker that has taken the call."""
         assignment.state = AssignmentState.TAKEN
         assignment.credit_bytes = opened.credit_bytes
         if opened.attached:
@@ -181,7 +181,7 @@ class WorkerSide:
                 self.mute.taken_over(now_seconds, self.identity.began_seconds)
                 self.audio.silence()
                 self._keys.clear()
-            # Redis may have been away, or may have lost when the call began.
+            # Redis may have been unavailable, or may have lost the beginning of the call.
             self.identity.is_older(opened.position_samples / SAMPLE_RATE_HZ, now_seconds)
         self._send_waiting(assignment)
         if not assignment.reason:
@@ -194,7 +194,7 @@ class WorkerSide:
         self._filler.lapses(now_seconds)
         self.mute.session_up()
         self.memory.is_recalled = False
-        # Any other session has been told of it.
+        # Other sessions know it already.
         self._spoke_before_us &= assignment.is_attached
 
     # From the worker
@@ -205,14 +205,14 @@ class WorkerSide:
         """Handle a record that belongs to the conversation; return whether it does.
 
         Args:
-            assignment: of the worker that has the call.
-            kind: of the record.
-            payload: of the record.
-            now_seconds: when.
+            assignment: assignment that has the call.
+            kind: kind of the record.
+            payload: payload of the record.
+            now_seconds: the time.
             connects: the worker's session is not up yet.
 
         Raises:
-            LinkProtocolError: it cannot be understood.
+            LinkProtocolError: the record is malformed.
         """
         match kind:
             case Kind.REPLY_AUDIO:
@@ -258,7 +258,7 @@ class WorkerSide:
             case Kind.KEPT_AUDIO:
                 position, codes = wire.decode_kept_audio(payload)
                 self.audio.keep(position, bytes(codes))
-                # A session that is not up yet tells all the audio that it has.
+                # A session that is not up yet reports all audio that it has.
                 self._spoke_before_us = False
             case Kind.PLAYOUT:
                 self._playback.restore(wire.decode_control(wire.Playout, payload), now_seconds)

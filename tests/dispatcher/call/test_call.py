@@ -329,7 +329,7 @@ class TestEnds:
     def test_it_is_the_same_call_as_one_that_is_here(self, driver: CallDriver) -> None:
         driver.init()
         driver.call.absorbed()
-        assert driver.take() == [Ended(Ending.MOVED, "it is the same call")]
+        assert driver.take() == [Ended(Ending.MOVED, "an earlier call with this uuid continues")]
         assert driver.state is State.ENDED
 
     def test_the_process_stops(self, driver: CallDriver) -> None:

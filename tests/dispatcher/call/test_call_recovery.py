@@ -399,7 +399,7 @@ class TestASessionIsDropped:
         driver.record(wire.Opened(32_000))
         second = driver.assignment
         taken = driver.record(wire.Released("dropped", "again"))
-        close = wire.Close("another session is to have the call")
+        close = wire.Close("another session gets the call")
         assert taken[:2] == [ToWorker(second, close), LeaveChannel(second)]
 
     def drop(self, driver: CallDriver, after_seconds: float) -> wire.Open:

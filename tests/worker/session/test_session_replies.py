@@ -391,7 +391,7 @@ def test_barge_ins_that_no_dispatcher_answers_end_the_call() -> None:
         driver.reply(f"resp_{number}", f"reply_{number}", HELLO, 1000)
         driver.turn(f"item_{number}")
     assert only(driver.tick(), wire.Ended) == [
-        wire.Ended("failed", "the dispatcher does not say what was heard", "internal")
+        wire.Ended("failed", "the dispatcher does not answer interruptions (FLUSH)", "internal")
     ]
 
 

@@ -32,7 +32,7 @@ class AgentSpeech:
     def __init__(
         self, opening: wire.Open, audio: ApiAudio, texts: Conversation, outbox: ActionQueue, replay: Replay
     ) -> None:
-        """Build it.
+        """Make the replies of a session that has none.
 
         Args:
             opening: the dispatcher's OPEN.
@@ -122,7 +122,7 @@ class AgentSpeech:
         An item of text alone is deleted, because the caller has heard nothing of it.
 
         Args:
-            response_id: of the response.
+            response_id: id of the response.
             is_last: no other response is under way, so every open item has ended.
         """
         for begun in self._reply_of.values():

@@ -84,7 +84,7 @@ class Answering:
         new_id: Callable[[], str],
         turn_clock: TurnClock,
     ) -> None:
-        """Build it.
+        """Make the answers of a session that owes none.
 
         Args:
             config: settings of the call.
@@ -120,7 +120,7 @@ class Answering:
         """Owe an answer; `events` request one with a given `text`."""
         dropped = self.responses.owe(Answer(kind, now_seconds, events or [], text))
         if dropped is not None:
-            self._log.warning("answer dropped: too many are owed", kind=dropped.kind.value)
+            self._log.warning("answer dropped: too many answers are owed", kind=dropped.kind.value)
 
     def turn(self, now_seconds: float, *, since_seconds: float, api_answers: bool) -> None:
         """Owe the answer to a turn of the caller, in place of earlier answers.
@@ -141,7 +141,7 @@ class Answering:
         return self.responses.owed[-1]
 
     def note_owed_texts(self) -> None:
-        """Add texts that the agent must still say to the conversation, for the next session."""
+        """Add the texts that the agent has still to say to the conversation, for the next session."""
         for answer in self.responses.owed:
             if answer.kind is AnswerKind.SAY:
                 self._replay.add(self._new_id(), text=SAY_NOTE + json.dumps(answer.text, ensure_ascii=False) + "]")
@@ -323,7 +323,7 @@ class Answering:
         if now_seconds - active.last_seconds < limit_seconds:
             return None
         self._outbox.report(Metric.UPSTREAM_ERROR, label="no_response")
-        self._log.warning("response given up", silent_seconds=limit_seconds)
+        self._log.warning("response timed out", silent_seconds=limit_seconds)
         return active.response_id, Ending(status, RetryReason.SILENT)
 
     # After the end of a response
@@ -461,7 +461,7 @@ class Answering:
         self._limits.succeeded(now_seconds, repeat=request is not None and request.is_repeat)
 
     def _names_another(self, error: ErrorEvent) -> bool:
-        """Return whether an error is about anything but a request for a response."""
+        """Return whether an error is not about a request for a response."""
         return error.is_about_another_request or error.is_about_session or _is_command(error.event_id)
 
 

@@ -1,4 +1,4 @@
-"""Tells the dispatcher, for its filler, whether the caller waits for something to hear."""
+"""Reports to the dispatcher whether the caller waits for an answer, so that the dispatcher can play filler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.session.states import State
 
 
 class AwaitingReport:
-    """The AWAITING records of one session: changes only, and only for a dispatcher that wants them."""
+    """Reporter of one session. It reports changes (AWAITING), if the dispatcher asked for them in OPEN."""
 
     def __init__(self, parts: SessionParts, life: Lifecycle, *, is_wanted: bool) -> None:
         self._parts = parts
@@ -18,19 +18,19 @@ class AwaitingReport:
         self._reported = False
 
     def begin_again(self, *, is_wanted: bool) -> None:
-        """Report to another dispatcher."""
+        """Report the present value to another dispatcher next."""
         self._is_wanted = is_wanted
         self._reported = False
 
     def went_live(self) -> None:
-        """Tell everything anew: a dispatcher relies on nothing that it was told before READY."""
+        """Report the present value again, because READY makes a dispatcher forget earlier reports."""
         self._reported = False
 
     def report(self, *, goes_on: bool) -> None:
-        """Tell a change.
+        """Report a change.
 
         Args:
-            goes_on: the model was about to say something when the session before this one was lost.
+            goes_on: the former session owed an answer when it was lost.
         """
         if not self._is_wanted:
             return

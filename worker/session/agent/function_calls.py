@@ -19,11 +19,11 @@ from worker.session.memory_writer import MemoryWriter
 from worker.tools import built_in
 from worker.tools.errors import InvalidArguments
 
-# The output of a call whose session was lost, so that nothing is known of its effect.
+# The output of a call whose effect is unknown, because its session was lost.
 INTERRUPTED = "interrupted, outcome unknown"
-# The output of a hang-up or transfer that the model asks for after a transfer.
+# The output of a hang-up or transfer that the model requests after a transfer.
 TRANSFERRED = "not done: the caller has been transferred already"
-# Maximum runs of an idempotent tool: its runs may be what ends its worker or its process.
+# Maximum runs of an idempotent tool, because the tool itself may crash its process or its worker.
 MAX_RUNS = 2
 # Maximum outputs that wait for the next session; a call runs no more tools at once (`running_tools.py`).
 MAX_EARLY = 64
@@ -31,7 +31,7 @@ MAX_EARLY = 64
 REMOTE_TOOL_SECONDS = 60.0
 # Maximum logged refusals of a call, because a model may try many numbers.
 MAX_LOGGED_REFUSALS = 10
-# Takes the place of a response id for calls that a lost session left open.
+# Stands for a response id for calls that a lost session left open.
 RESTORED = "restored"
 
 

@@ -1,8 +1,8 @@
 """Reply audio on its way to the dispatcher.
 
-The Realtime API sends audio faster than it plays. Audio within the dispatcher's credit goes out at once, the rest
-is buffered here. For each item the samples that were received, sent and heard are counted. The dispatcher's
-playout clock tells the heard ones.
+The Realtime API sends audio faster than AVR Core plays it. Audio within the dispatcher's credit is sent at once;
+the rest is buffered here. The received, sent and heard samples of each item are counted. The heard samples come
+from the dispatcher's playout clock.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from common.link.wire import ItemHeard
 from worker.audio.audio_format import Downlink
 from worker.audio.resample import LOW_RATE_HZ, SAMPLE_BYTES
 
-# Audio that a dispatcher has received, and perhaps not handed to AVR Core: it reports five times a second.
+# Maximum audio that was sent and may have to be sent again to another dispatcher. A dispatcher reports five times
+# a second what it has handed to AVR Core.
 MAX_RETAINED_BYTES = 2 * wire.REPLY_CREDIT_BYTES
 # The longest reply that is buffered for a slow caller. Longer than any response of 4,096 tokens.
 MAX_WAITING_BYTES = 5 * 60 * LOW_RATE_HZ * SAMPLE_BYTES
-# Flushes without an answer; a dispatcher answers at once.
+# Maximum flushes without an answer. A dispatcher answers each flush at once.
 MAX_FLUSHES = 64
 
 
@@ -29,16 +30,18 @@ class Reply:
     """One reply item.
 
     Attributes:
-        received_bytes: all that the API sent, in its format; also audio that was dropped after a barge-in.
-        bytes_per_ms: of that format.
-        sent_samples: sent to the dispatcher, at 8 kHz.
-        heard_samples: heard by the caller, at 8 kHz; None while that is not settled.
-        restored: another session spoke it, and this one has it as text.
-        closed: no more audio of it is taken: the API has ended it, or a barge-in has.
-        complete: all of it was sent.
-        fully_heard: the caller has heard it to its end.
-        truncated: a barge-in has interrupted it.
-        parts: its content parts: (content index, byte of the received audio at which the part begins).
+        item_id, response_id: ids of the item, and of the response that it is part of.
+        index: number of the item in records of the link.
+        received_bytes: size of the API's audio, in the API's format, with audio that was dropped after a barge-in.
+        bytes_per_ms: size of a millisecond in that format.
+        sent_samples: samples (8 kHz) that were sent to the dispatcher.
+        heard_samples: samples (8 kHz) that the caller heard; None: not known yet.
+        restored: another session produced the audio, and this session has only the text.
+        closed: further audio is dropped, because the API has ended the item, or a barge-in has.
+        complete: all audio was sent.
+        fully_heard: the caller has heard all audio.
+        truncated: a barge-in has interrupted the audio.
+        parts: content parts: (content index, byte of the received audio at which the part begins).
     """
 
     item_id: str
@@ -62,22 +65,22 @@ class Reply:
 
     @property
     def received_ms(self) -> int:
-        """Milliseconds that the API sent of it."""
+        """Length of the API's audio, in milliseconds."""
         return self.received_bytes // self.bytes_per_ms
 
     @property
     def received_samples(self) -> int:
-        """The same, at 8 kHz."""
+        """Length of the API's audio, in samples at 8 kHz."""
         return self.received_bytes * (LOW_RATE_HZ // 1000) // self.bytes_per_ms
 
     @property
     def heard_ms(self) -> int:
-        """Milliseconds that the caller heard, at most the received ones: the resampler's tail is longer."""
+        """Length of the heard audio, in milliseconds. The tail that the resampler adds does not count."""
         return min((self.heard_samples or 0) * 1000 // LOW_RATE_HZ, self.received_ms)
 
     @property
     def heard_share(self) -> float:
-        """The part of it that was heard, 0 to 1."""
+        """Share of the audio that was heard, 0 to 1."""
         if self.fully_heard:
             return 1.0
         return self.heard_ms / self.received_ms if self.received_ms else 0.0
@@ -92,10 +95,10 @@ class Replies:
         self._downlink = downlink
         self._playing: dict[int, Reply] = {}
         self._current: Reply | None = None
-        # Audio of a reply; without bytes: it is complete; an order keeps its place among them.
+        # (reply, audio), (reply, None) at the end of a reply, and telephony commands, in the order of sending.
         self._waiting: deque[tuple[Reply, bytes | None] | wire.TelephonyCommand] = deque()
         self._waiting_bytes = 0
-        self._retained: deque[tuple[Reply, int, bytes]] = deque()  # with the sample at which it begins
+        self._retained: deque[tuple[Reply, int, bytes]] = deque()  # (reply, first sample, audio)
         self._retained_bytes = 0
         self._playout = wire.Playout()
         self._heard: dict[int, int] = {}
@@ -105,32 +108,32 @@ class Replies:
 
     @property
     def any_playing(self) -> bool:
-        """Whether the caller may be hearing something, or something is waiting to be heard."""
+        """Whether the caller may be hearing a reply, or a reply is buffered."""
         return bool(self._playing)
 
     @property
     def current_response_id(self) -> str | None:
-        """The response of the item that is being received."""
+        """Id of the response of the item that is being received."""
         return None if self._current is None else self._current.response_id
 
     @property
     def waiting_commands(self) -> list[wire.TelephonyCommand]:
-        """Orders that wait behind audio for which the dispatcher has no room."""
+        """Telephony commands behind audio that waits for credit."""
         return [waiting for waiting in self._waiting if isinstance(waiting, wire.TelephonyCommand)]
 
     @property
     def is_full(self) -> bool:
-        """Whether more waits than may wait."""
+        """Whether more audio is buffered than MAX_WAITING_BYTES."""
         return self._waiting_bytes > MAX_WAITING_BYTES
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether more flushes have no answer than may have none."""
+        """Whether more than MAX_FLUSHES flushes have no answer."""
         return len(self._flushed) > MAX_FLUSHES
 
     @property
     def waiting_seconds(self) -> float:
-        """How much audio waits."""
+        """Length of the buffered audio."""
         return self._waiting_bytes / SAMPLE_BYTES / LOW_RATE_HZ
 
     def begin(self, item_id: str, response_id: str, content_index: int) -> tuple[Reply, list[wire.Record]]:
@@ -146,19 +149,19 @@ class Replies:
         return reply, records
 
     def audio(self, reply: Reply, data: bytes) -> list[wire.Record]:
-        """Send audio of the current item, in the API's format; audio of a closed one is only counted."""
+        """Send audio of the current item, in the API's format; only count audio of a closed item."""
         reply.received_bytes += len(data)
         if reply.closed:
             return []
         return self._send(reply, self._downlink.decode(data))
 
     def append(self, order: wire.TelephonyCommand) -> list[wire.Record]:
-        """Send a telephony command behind all audio that there is, also if that is dropped."""
+        """Send a telephony command after all audio so far, even if that audio is dropped."""
         self._waiting.append(order)
         return self._send_waiting()
 
     def forget(self, first_index: int) -> None:
-        """Forget the playing items, which are restored next; new items get numbers behind all that were used."""
+        """Forget the playing items, which are restored next. Number new items from `first_index`, at least."""
         self._playing.clear()
         self._next_index = max(self._next_index, first_index)
 
@@ -181,16 +184,16 @@ class Replies:
     def attached(
         self, credit_bytes: int, age_seconds: float
     ) -> tuple[list[Reply], wire.Playout, list[wire.Record]]:
-        """Go on with another dispatcher: audio is sent again unless the former one reported it as handed over.
+        """Send audio again to another dispatcher, unless the former one reported it as handed to AVR Core.
 
         Flushes that the former dispatcher has not answered are repeated, because AVR Core may still be playing.
 
         Args:
-            credit_bytes: of the new dispatcher.
-            age_seconds: since the last report of the playout.
+            credit_bytes: credit of the new dispatcher.
+            age_seconds: time since the last report of the playout.
 
         Returns:
-            the replies that are not settled, how far the playout was, and the barge-ins that have no answer.
+            the replies that are not settled, the position of the playout, and the flushes without an answer.
         """
         self._credit_bytes = credit_bytes
         again: list[tuple[Reply, bytes | None]] = []
@@ -261,21 +264,22 @@ class Replies:
         return [wire.Flush(self._flushes), *kept]
 
     def heard(self, answer: wire.Heard) -> list[Reply]:
-        """Take the answer to a flush; returns the items that it interrupted, settled now, oldest first."""
+        """Take the answer to a flush; return the interrupted items, oldest first, with their heard samples."""
         heard = {item.index: item.samples for item in answer.items}
         replies = self._flushed.pop(answer.number, [])
         for reply in replies:
-            # An item that the answer does not name had been heard as far as it was sent.
+            # The sent audio of an item that the answer does not name was heard.
             reply.heard_samples = max(0, heard.get(reply.index, reply.sent_samples))
-            # The missing rest may be only the resampler's tail; and truncating costs the model its text.
+            # Only the resampler's tail may be missing. Then the item is not truncated, because the API would drop
+            # its text.
             reply.fully_heard = reply.complete and reply.heard_ms == reply.received_ms
         return replies
 
     def playout(self, report: wire.Playout) -> list[Reply]:
-        """Take a report of the playout; returns the items that have been heard to their end since.
+        """Take a report of the playout; return the items that have been heard to their end since the last report.
 
-        Only samples count. An idle playout does not include audio in transit to the dispatcher, or audio that the
-        dispatcher holds while AVR Core does not read.
+        Only samples count. An idle playout includes neither audio in transit to the dispatcher, nor audio that the
+        dispatcher holds for AVR Core.
         """
         self._playout = report
         self._handed(report.queued or report.items)
@@ -283,7 +287,7 @@ class Replies:
         return self.take_heard_out()
 
     def take_heard_out(self) -> list[Reply]:
-        """Return the items that have been heard to their end, by the last report that named any; each one once.
+        """Return the items that have been heard to their end, by the last report with items; each item once.
 
         The last report may come before the item is complete: with G.711 the end of an item adds no samples.
         """
@@ -343,7 +347,7 @@ class Replies:
             self._retained_bytes -= len(self._retained.popleft()[2])
 
     def _handed(self, items: tuple[ItemHeard, ...]) -> None:
-        """Forget audio that AVR Core has: all before the last of these items, and this much of the last."""
+        """Forget audio that AVR Core has: all items before the last one, and these samples of the last one."""
         if not items:
             return
         last = items[-1]

@@ -19,7 +19,7 @@ class _Batch:
 
 
 class ToolCalls:
-    """The open calls of a session. It decides when the model is asked to answer their outputs."""
+    """Open calls of one session. It decides when to request the answer to their outputs."""
 
     def __init__(self) -> None:
         self._batches: dict[str, _Batch] = {}

@@ -1,7 +1,7 @@
 """The caller's audio on its way to the model.
 
-It is buffered while there is no session or the connection is slow. It is dropped while a welcome message must not
-be interrupted. Where turns are found on this side, it goes upstream only while the caller speaks.
+Audio is buffered while there is no session, or while the connection is slow. Audio is dropped while a welcome
+message must not be interrupted. If the worker detects turns itself, only speech is sent to the API.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from worker.audio.resample import LOW_RATE_HZ, SAMPLE_BYTES, Upsampler
 from worker.session.actions import AppendAudio
 from worker.session.caller.turns import CallerTurns
 
-# Audio that is buffered until there is a session, or for a slow connection.
+# Maximum audio that is buffered for a session or a slow connection.
 MAX_WAITING_BYTES = 30 * LOW_RATE_HZ * SAMPLE_BYTES
 # Buffered audio is sent in pieces that are far below the API's limit of 15 MiB for one append.
 APPEND_STEP_BYTES = LOW_RATE_HZ * SAMPLE_BYTES
@@ -27,7 +27,7 @@ APPEND_STEP_BYTES = LOW_RATE_HZ * SAMPLE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Audio is lost, because a bound was reached."""
+    """Audio was dropped, because the buffer was full."""
 
     seconds: float
 
@@ -36,21 +36,21 @@ Step: TypeAlias = AppendAudio | Dropped | SpeechStarted | SpeechStopped
 
 
 class CallerAudio:
-    """The audio of one call, caller to model. Methods return the steps to carry out, in order.
+    """Audio of one call from the caller to the model. Methods return the steps to carry out, in order.
 
     Attributes:
-        turns: where in the call the caller's turns ended.
-        input_muted: audio that comes is dropped.
-        waiting_bytes: how much is buffered for a session or a slow connection.
+        turns: positions of the caller's turns in the call.
+        input_muted: new audio is dropped.
+        waiting_bytes: size of the audio that is buffered for a session or a slow connection.
     """
 
     def __init__(self, uplink: Uplink, vad: LocalVad | None, prefix_ms: int) -> None:
         """Build it.
 
         Args:
-            uplink: the format that the session takes.
-            vad: finds turns where the API does not.
-            prefix_ms: how much from before its first sound a turn takes along, then.
+            uplink: encoder for the session's format.
+            vad: detector of turns; None: the API detects turns.
+            prefix_ms: length of the audio before its first sound that belongs to a turn, with `vad`.
         """
         self.turns = CallerTurns()
         self.input_muted = False
@@ -60,17 +60,17 @@ class CallerAudio:
         self._speaking = False
         self._open = False
         self._paused = False
-        self._waiting: deque[tuple[int, bytes]] = deque()  # with their positions in the call
+        self._waiting: deque[tuple[int, bytes]] = deque()  # (position in the call, audio)
         self.waiting_bytes = 0
 
     @property
     def upsampler(self) -> Upsampler | None:
-        """The resampler of the audio that comes next, if that goes upstream at once."""
+        """Resampler of the next audio, if that audio is sent to the API at once; None: it is buffered."""
         at_once = self._open and not (self._paused or self._waiting or self.input_muted) and self._vad is None
         return self._uplink.upsampler if at_once else None
 
     def find_turns(self, vad: LocalVad | None) -> list[Step]:
-        """Leave the turns from now on to this detector; None: to the API, which gets all buffered audio."""
+        """Let this detector find turns from now on; None: the API does, and gets all buffered audio."""
         self._vad = vad
         self._speaking = False
         return [] if self.input_muted else self._flush()
@@ -81,7 +81,7 @@ class CallerAudio:
         return list(self._waiting)
 
     def open(self, kept: Sequence[tuple[int, bytes]] = ()) -> list[Step]:
-        """Send buffered audio: the session is there.
+        """Send buffered audio, because the session is ready.
 
         Args:
             kept: audio from before the buffered audio, (position, PCM16 at 8 kHz), which another session heard.
@@ -101,21 +101,21 @@ class CallerAudio:
         return self._flush()
 
     def close(self) -> None:
-        """Buffer audio for the next session: this one is gone."""
+        """Buffer audio for the next session, because the connection of this session is closed."""
         self._open = False
         self._paused = False
 
     def forget(self) -> None:
-        """Drop buffered audio: the call is over."""
+        """Drop buffered audio, because the session has ended."""
         self._waiting.clear()
         self.waiting_bytes = 0
 
     def paused(self) -> None:
-        """Buffer audio: the API does not read."""
+        """Buffer audio, because the API does not read."""
         self._paused = True
 
     def writable(self) -> list[Step]:
-        """Send buffered audio: the API reads again."""
+        """Send buffered audio, because the API reads again."""
         self._paused = False
         return self._flush()
 
@@ -130,7 +130,7 @@ class CallerAudio:
         return self._find_turns(self._vad, position_samples, pcm)
 
     def _find_turns(self, vad: LocalVad, position_samples: int, pcm: bytes) -> list[Step]:
-        """Find turns, and keep between them only as much audio as a turn takes along from before it."""
+        """Find turns. Between turns, buffer only the audio that belongs to the beginning of the next turn."""
         if not self._open:
             return self._wait(position_samples, pcm)
         steps = self._wait(position_samples, pcm)

@@ -52,12 +52,12 @@ class CallerSide:
 
     @property
     def upsampler(self) -> Upsampler | None:
-        """Return the resampler of the audio that comes next, if that goes upstream at once."""
+        """Resampler of the next audio, if that audio is sent to the API at once; None: it is buffered."""
         return self._parts.audio.upsampler
 
     @property
     def is_audible(self) -> bool:
-        """Whether the caller speaks, and not only the API's detector says so."""
+        """Whether the caller speaks, by the local detector too, and not only by the API's."""
         return self._parts.memory_writer.speaking and self._watch.state is not WatchState.ALONE
 
     # Audio
@@ -133,7 +133,7 @@ class CallerSide:
         # A stalled API has not received the silence.
         reads = read_seconds is None or now_seconds - read_seconds < API_STALLED_SECONDS
         if reads and self._watch.is_overdue(now_seconds):
-            self._parts.log.warning("speech without an end", effect="the turn is ended here")
+            self._parts.log.warning("speech without an end", effect="the worker ends the turn")
             self._end_speech(now_seconds)
 
     def find_turns_as_asked(self, now_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Keys that the caller presses: gathered into entries, so that the model gets a number and not its digits."""
+"""Entries of keys: the model gets a whole number, and not each digit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ END_KEY = "#"
 
 
 class DigitEntry:
-    """Gathers one entry after the other: it ends with `#`, or with silence on the keypad."""
+    """Collector of the keys of one entry after the other. `#` ends an entry, or a time without a key."""
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
@@ -31,13 +31,13 @@ class DigitEntry:
         return self._take() if len(self._digits) == MAX_DIGITS else None
 
     def tick(self, now_seconds: float) -> str | None:
-        """Returns the entry if no key has followed for so long that it has ended."""
+        """Return the entry if it has ended, because no key followed in time."""
         if self._digits and now_seconds - self._pressed_seconds >= self._timeout_seconds:
             return self._take()
         return None
 
     def end(self) -> str | None:
-        """End the entry now, and return it if one is open."""
+        """End and return the open entry; None: no entry is open."""
         return self._take() if self._digits else None
 
     def _take(self) -> str:

@@ -10,7 +10,7 @@ from worker.session.states import State
 
 
 class Keypad:
-    """The keypad of one session's caller. A key stops the agent like a word; an entry is one message."""
+    """Keypad of one session's caller. A key interrupts the agent as speech does. An entry is one message."""
 
     def __init__(self, parts: SessionParts, life: Lifecycle) -> None:
         self._parts = parts
@@ -28,7 +28,7 @@ class Keypad:
             self._early.append(digit)
             return
         if parts.secret_entry.is_on:
-            # The key came while the dispatcher was being told to mute the caller: it may be a secret one.
+            # The dispatcher has not muted the caller yet. The key may be secret, so the model does not get it.
             parts.out.record(wire.Keyed(1))
             return
         if not parts.digits.is_open and not parts.audio.input_muted:
@@ -38,13 +38,13 @@ class Keypad:
             self._entered(entry, now_seconds)
 
     def press_all(self, remembered: str, now_seconds: float) -> None:
-        """Take the keys from before there was a session: remembered ones first."""
+        """Take the keys from before the session was live: first those of the call's memory."""
         early, self._early = self._early, []
         for digit in (*remembered, *early):
             self.press(digit, now_seconds)
 
     def end_entry(self, now_seconds: float) -> None:
-        """End the entry that is open: the keys that follow are for a tool."""
+        """End the open entry, because a tool gets the keys that follow."""
         if (entry := self._parts.digits.end()) is not None:
             self._entered(entry, now_seconds)
 
@@ -58,7 +58,7 @@ class Keypad:
         parts.out.happened("digits", digits=entry)
         text = f"[The caller pressed these keys on the telephone: {entry}]"
         parts.replay.add(parts.ids.new(), text=text)
-        # The `#` that ended it is a key, too.
+        # The `#` that ended the entry is counted, too.
         parts.out.record(wire.Keyed(self._keys))
         self._keys = 0
         responses = parts.answers.responses

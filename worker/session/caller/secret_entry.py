@@ -5,7 +5,7 @@
      └─────────────────┴────────────────┴── given up, lost ─────┴── all keys, #, time-out, lost ──────┘
 
 WAITING: the session is not live yet. MUTING: the dispatcher has not confirmed yet that the caller's audio is
-silence, and nothing is said before. One entry at a time: a second request is refused.
+silence. The prompt waits for that. A session has one entry at a time, and a second request is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOT_SAID: Final = "the prompt could not be said to the caller: try again"
 
 
 class EntryState(Enum):
-    """How far an entry is."""
+    """State of an entry."""
 
     NONE = "none"
     WAITING = "waiting"
@@ -34,7 +34,7 @@ class EntryState(Enum):
 
 
 class EntryEvent(Enum):
-    """What changes the state of an entry."""
+    """Event that changes the state of an entry."""
 
     ASKED = "asked"
     LIVE = "live"
@@ -60,10 +60,10 @@ class EntryLimits:
     """Maximum times of an entry.
 
     Attributes:
-        waiting_seconds: until the session is live.
-        muting_seconds: until the dispatcher has muted the caller.
-        prompting_seconds: until the prompt has been heard, with the answers before it.
-        entering_seconds: from the end of the prompt to the last key.
+        waiting_seconds: maximum time until the session is live.
+        muting_seconds: maximum time until the dispatcher has muted the caller.
+        prompting_seconds: maximum time until the prompt has been heard, with the answers before it.
+        entering_seconds: maximum time from the end of the prompt to the last key.
     """
 
     waiting_seconds: float = 10.0
@@ -81,9 +81,9 @@ class SecretEntry:
     """The entries of one session, one after the other.
 
     Attributes:
-        state: see the module.
-        number: of the entry, which the dispatcher and the shell use for it.
-        limits: see there.
+        state: state of the present entry: see the top of this file.
+        number: number of the present entry, by which the dispatcher and the shell name the entry.
+        limits: maximum times of each entry.
     """
 
     def __init__(self, limits: EntryLimits) -> None:
@@ -97,7 +97,7 @@ class SecretEntry:
 
     @property
     def is_on(self) -> bool:
-        """Whether the caller's keys and audio are for no model."""
+        """Whether the caller's keys and audio are withheld from the model."""
         return self.state not in (EntryState.NONE, EntryState.WAITING)
 
     @property
@@ -107,20 +107,20 @@ class SecretEntry:
 
     @property
     def prompt(self) -> str:
-        """What is to be said to the caller."""
+        """Text that the agent says to the caller; empty: nothing is said."""
         return self._wanted.prompt
 
     def ask(self, number: int, wanted: KeyRequest, now_seconds: float) -> None:
-        """Take a tool's request, which gets this number."""
+        """Begin an entry with this number for a tool's request."""
         self._enter(EntryEvent.ASKED, self.limits.waiting_seconds, now_seconds)
         self.number, self._wanted, self._digits = number, wanted, ""
 
     def live(self, now_seconds: float) -> None:
-        """Take note that the session is live, and that the dispatcher has been told to mute the caller."""
+        """Wait for the dispatcher, which mutes the caller: the session is live."""
         self._enter(EntryEvent.LIVE, self.limits.muting_seconds, now_seconds)
 
     def muted(self, now_seconds: float) -> None:
-        """Take note that the caller is muted."""
+        """Wait for the end of the prompt: the caller is muted."""
         self._enter(EntryEvent.MUTED, self.limits.prompting_seconds, now_seconds)
 
     def prompt_over(self, now_seconds: float) -> None:
@@ -129,7 +129,7 @@ class SecretEntry:
         self._next_key_seconds = now_seconds + self._wanted.timeout_seconds
 
     def press(self, digit: str, now_seconds: float) -> Entry | None:
-        """Take a key; return the entry if that ends it."""
+        """Take a key; return the entry if the key ends it."""
         if digit == END_KEY:
             return self.end(EntryEnding.END_KEY)
         self._digits += digit
@@ -137,7 +137,7 @@ class SecretEntry:
         return self.end(EntryEnding.COUNT) if len(self._digits) >= self._wanted.count else None
 
     def tick(self, now_seconds: float) -> Entry | None:
-        """Return the entry if its time is over."""
+        """Return the entry if a maximum time has ended it."""
         if self.state is EntryState.NONE:
             return None
         is_late = now_seconds >= self._until_seconds
@@ -154,7 +154,7 @@ class SecretEntry:
         return None
 
     def end(self, ending: EntryEnding, message: str = "") -> Entry:
-        """End the entry; only the endings of an entry that was asked for have its keys."""
+        """End and return the entry. A lost entry (`EntryEnding.LOST`) has no keys."""
         self._advance(EntryEvent.ENDED)
         digits, self._digits = self._digits, ""
         return Entry(ending, "" if ending is EntryEnding.LOST else digits, message)

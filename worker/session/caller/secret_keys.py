@@ -1,4 +1,4 @@
-"""The keys that a tool asks the caller for: from the request to the entry, past the model."""
+"""Secret keys: a tool asks the caller for them, and the model does not get them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.session.parts import SessionParts
 from worker.session.states import State
 from worker.tools.entries import Entry, EntryEnding, KeyRequest
 
-# What a tool is told. Each sentence names what to do.
+# Messages to a tool. Each says what the tool can do.
 BUSY: Final = "another tool of this call is asking the caller for keys: ask when it has its entry"
 OLD_DISPATCHER: Final = "the dispatcher is of an earlier release, which cannot mute the caller: update it"
 CALL_ENDS: Final = "the call is being ended or was transferred: do not ask"
@@ -23,15 +23,15 @@ NOT_SAID: Final = "the prompt could not be said to the caller: try again"
 
 
 class SecretKeys:
-    """The requests for keys of one session."""
+    """Requests of a session's tools for secret keys."""
 
     def __init__(self, parts: SessionParts, life: Lifecycle, keypad: Keypad, *, is_offered: bool) -> None:
         """Build it.
 
         Args:
-            parts: of the session.
-            life: of the session.
-            keypad: has the keys that are for the model.
+            parts: parts of the session.
+            life: state of the session.
+            keypad: takes the keys that the model gets.
             is_offered: the dispatcher can mute the caller.
         """
         self._parts = parts
@@ -46,8 +46,8 @@ class SecretKeys:
         """Ask the caller for keys; `Collected` with this number follows.
 
         Args:
-            number: of the request, used once in this process.
-            wanted: by the tool.
+            number: number of the request, which is unique in this process.
+            wanted: the prompt, the number of keys and the times that the tool asks for.
             now_seconds: the time.
         """
         parts = self._parts
@@ -65,7 +65,7 @@ class SecretKeys:
         self.proceed(now_seconds)
 
     def leave(self, number: int) -> None:
-        """End a request whose tool does not wait any more."""
+        """End a request, because its tool has ended."""
         entry = self._parts.secret_entry
         if number == entry.number and not entry.is_free:
             self._ended(entry.end(EntryEnding.LOST, "the tool has ended"), abandoned=True)
@@ -73,7 +73,7 @@ class SecretKeys:
     # The dispatcher
 
     def muted(self, number: int, now_seconds: float) -> None:
-        """Have the prompt said: the caller's audio is silence from now on."""
+        """Have the agent say the prompt, because the caller is muted from now on."""
         parts, entry = self._parts, self._parts.secret_entry
         if entry.state is not EntryState.MUTING or number != entry.number:
             return
@@ -84,7 +84,7 @@ class SecretKeys:
         self.proceed(now_seconds)
 
     def press(self, number: int, digit: str, now_seconds: float) -> None:
-        """Take a key; it interrupts the prompt."""
+        """Take a key. The first key interrupts the prompt."""
         parts, entry = self._parts, self._parts.secret_entry
         parts.silence.reset()
         if number != entry.number:
@@ -97,7 +97,7 @@ class SecretKeys:
             self._ended(entry.press(digit, now_seconds))
 
     def attached(self, *, is_offered: bool) -> None:
-        """Discard the entry: another dispatcher has the call, and keys may have been lost on the way."""
+        """Discard the entry, because another dispatcher has the call now, and keys may be lost."""
         self._is_offered = is_offered
         entry = self._parts.secret_entry
         if entry.state is not EntryState.WAITING and not entry.is_free:
@@ -112,7 +112,7 @@ class SecretKeys:
         self._ended(entry.tick(now_seconds), abandoned=True)
 
     def proceed(self, now_seconds: float) -> None:
-        """Do what follows every event."""
+        """Begin an entry when the session is live, and its time for keys when the prompt is over."""
         parts, entry = self._parts, self._parts.secret_entry
         if entry.state is EntryState.WAITING and self._life.state is State.LIVE:
             self._keypad.end_entry(now_seconds)
@@ -126,7 +126,7 @@ class SecretKeys:
                 entry.prompt_over(now_seconds)
 
     def _is_prompt_over(self) -> bool:
-        """Whether the prompt has been heard, or will not be."""
+        """Return whether the prompt has been heard, or will not be heard."""
         responses = self._parts.answers.responses
         is_owed = self._prompt is not None and self._prompt in responses.owed
         return not is_owed and responses.state is SchedulerState.IDLE and not self._parts.agent.is_heard
@@ -137,7 +137,7 @@ class SecretKeys:
             self._prompt = None
 
     def _ended(self, entry: Entry | None, *, abandoned: bool = False) -> None:
-        """Tell the tool, and end the mute: the tone of the last key may still come."""
+        """Give the tool its entry, and have the dispatcher end the mute after the tone of the last key."""
         if entry is None:
             return
         parts = self._parts

@@ -26,7 +26,7 @@ class SilenceClock:
 
         Args:
             now_seconds: the time.
-            runs: nothing is to be heard, and nothing is owed.
+            runs: the agent does not speak, and owes no answer.
         """
         if runs:
             self.seconds += now_seconds - self._looked_seconds

@@ -27,7 +27,7 @@ class Replay:
     """The part of a conversation that one Realtime session has."""
 
     def __init__(self, conversation: Conversation, outbox: ActionQueue, uplink: Callable[[], Uplink]) -> None:
-        """Build it.
+        """Make the replay to a session that has no item yet.
 
         Args:
             conversation: the conversation that the session must have.
