@@ -56,6 +56,7 @@ METRICS = {
     "illegal_transitions": ("counter", ("process",), "dispatcher worker"),
     "log_lines_dropped": ("counter", ("process",), "dispatcher worker supervisor"),
     "spans_dropped": ("counter", ("process",), "dispatcher worker"),
+    "grouping_interval_seconds": ("gauge", ("process",), "dispatcher worker"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
 

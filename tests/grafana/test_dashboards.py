@@ -23,6 +23,7 @@ WITHOUT_THRESHOLD = {
     "overview": {"Calls", "Calls by outcome", "Failures by reason", "All endings", "Length of calls"}
     | {"Calls by tenant", "Failures and reasons", "Tenants"},
     "fleet": {"Calls now", "Calls against capacity", "Processes", "Releases", "Memory", "CPU"}
+    | {"Event loops: intervals"}
     | {"Calls pinned to each worker", "Calls given to another worker", "Sessions that ended"}
     | {"Invalid messages of AVR Core", "Connections refused at the door", "Log lines dropped"}
     | {"Call records", "Call records that wait", "Recordings", "Spans dropped"},

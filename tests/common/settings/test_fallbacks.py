@@ -108,7 +108,7 @@ WRONG_AND_FATAL: Final = {
     "worker_max_calls": "1e3",
     "call_reconnect_seconds": "-1",
     "session_rollover_seconds": "0",
-    "grouping_ms": "21",
+    "grouping_ms": "automatic",
     "drain_seconds": "inf",
     "log_level": "loud",
     "log_format": "xml",
