@@ -103,6 +103,11 @@ class ServiceFields(BaseModel):
     worker_max_calls: Annotated[int, BeforeValidator(whole_number(1, 100_000))] = Field(
         default=200, description="maximum number of calls of one worker"
     )
+    sessions_per_second: Annotated[float, BeforeValidator(number(0.1, 10_000))] = Field(
+        default=50,
+        description="maximum rate at which a worker opens Realtime sessions with one API key, as after the death "
+        "of another worker; callers come before sessions that stand by, and wait for 5 s at most",
+    )
     call_reconnect_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=10,
         description="time that a call is kept for its uuid after its caller's connection is lost",

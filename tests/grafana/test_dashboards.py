@@ -30,7 +30,7 @@ WITHOUT_THRESHOLD = {
     "conversation": {"Barge-ins per turn", "Sessions reopened", "Turns and barge-ins", "Barge-ins for each turn"}
     | {"Keys", "Calls of tools", "Errors by code", "Calls that could not go on", "Waiting for an answer"}
     | {"Answers asked for again", "Answers given up", "Reconnects", "Parts of the wait for an answer"}
-    | {"Slowest tools", "Number of gaps"},
+    | {"Slowest tools", "Number of gaps", "Sessions that wait"},
     "cost": {"Total cost", "Cost per hour", "Cost per hour and tenant", "Cost per call", "Tokens by class"}
     | {"Tokens by model", "Tokens of a minute of a call", "Mean cost per hour", "Mean cost per call"},
 }

@@ -85,6 +85,7 @@ def test_a_role_exports_all_of_its_own_series_from_the_start(start: Callable[...
         "avr_sts_turn_latency_seconds_count",
         *(f"avr_sts_turn_part_seconds_count[{part}]" for part in ("end_of_speech", "model", "service")),
         "avr_sts_upstream_connect_seconds_count",
+        "avr_sts_upstream_sessions_waiting",
         "avr_sts_upstream_errors_total[other][call]",
         "avr_sts_upstream_errors_total[other][ours]",
         "avr_sts_upstream_refused",

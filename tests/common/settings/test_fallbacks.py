@@ -106,6 +106,7 @@ WRONG_AND_FATAL: Final = {
     "workers": "0",
     "dispatchers": "two",
     "worker_max_calls": "1e3",
+    "sessions_per_second": "0",
     "call_reconnect_seconds": "-1",
     "session_rollover_seconds": "0",
     "grouping_ms": "automatic",
