@@ -106,7 +106,7 @@ class ServiceFields(BaseModel):
     sessions_per_second: Annotated[float, BeforeValidator(number(0.1, 10_000))] = Field(
         default=50,
         description="maximum rate at which a worker opens Realtime sessions with one API key, as after the death "
-        "of another worker; callers come before sessions that stand by, and wait for 5 s at most",
+        "of another worker; callers come before sessions that stand by, and wait for 10 s at most",
     )
     call_reconnect_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=10,

@@ -19,8 +19,8 @@ SAVED_SECONDS: Final = 0.1
 OWED_SECONDS: Final = 1.0
 # Maximum number of waiting openings; more than a process has calls. Further ones begin at once.
 MAX_WAITING: Final = 10_000
-# Maximum wait of a caller, who may hear nothing meanwhile. At the default rate 250 callers begin in that time.
-MOST_CALLER_SECONDS: Final = 5.0
+# Maximum wait of a caller, who may hear nothing meanwhile. At the default rate 500 callers begin in that time.
+MOST_CALLER_SECONDS: Final = 10.0
 # An opening may wait for this share of the time until its call is given up, so that attempts have the rest.
 WAITING_SHARE: Final = 0.5
 
