@@ -233,6 +233,13 @@ CONVERSATION: Final = Dashboard(
                     limits=thresholds.CONNECT_SECONDS,
                 ),
                 lines(
+                    "Sessions that wait",
+                    "Realtime sessions that wait to be opened, because many are opened at once, as after the death"
+                    " of a worker (SESSIONS_PER_SECOND).",
+                    "short",
+                    Query(NOW.total("upstream_sessions_waiting"), "sessions"),
+                ),
+                lines(
                     "Errors by code",
                     "In a minute. OpenAI's own codes, and what did not get that far: connect, dns, tls, timeout,"
                     " http_…, connection_lost, no_response (it fell silent), bad_event (not understood). call:"

@@ -191,6 +191,13 @@ FLEET: Final = Dashboard(
                     Query(NOW.quantile(0.5, "event_loop_lag_seconds", "process"), "{{process}} p50"),
                     limits=thresholds.EVENT_LOOP_SECONDS,
                 ),
+                lines(
+                    "Event loops: intervals",
+                    "The longest interval at which sockets are read, because a process is busy. Audio waits for"
+                    " half of it on average; 0: it does not wait.",
+                    "s",
+                    Query(NOW.grouping_interval(), "{{process}}"),
+                ),
             ),
         ),
         Row(

@@ -199,6 +199,10 @@ class Formulas:
         used = f"{self.of_process('process_open_fds')} / {self.of_process('process_max_fds')}"
         return self.grouped("max", used, "process")
 
+    def grouping_interval(self) -> str:
+        """Return the longest interval at which sockets are read, by kind of process."""
+        return self.grouped("max", self.series("grouping_interval_seconds"), "process")
+
     def worker_restarts(self) -> str:
         """Return restarts of workers over the window."""
         return self._restarts("worker")

@@ -38,7 +38,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "The Realtime API": (
         *("openai_api_key", "openai_model", "openai_base_url", "openai_organization", "openai_project"),
         *("openai_audio_format", "https_proxy", "http_proxy", "no_proxy", "upstream_retry_seconds"),
-        *("session_rollover_seconds", "safety_identifier_secret", "prices_file"),
+        *("session_rollover_seconds", "sessions_per_second", "safety_identifier_secret", "prices_file"),
     ),
     "What the agent says": (
         *("openai_instructions", "openai_url_instructions", "openai_file_instructions", "openai_voice"),
@@ -84,7 +84,7 @@ READ_BY_ALL: Final = "all"
 _READ_ELSEWHERE: Final = {
     **dict.fromkeys(("workers", "dispatchers"), "serve"),
     **dict.fromkeys(("drain_seconds", "log_level", "log_format", "strict_settings"), READ_BY_ALL),
-    "grouping_ms": "dispatcher",
+    "grouping_ms": READ_BY_ALL,
 }
 """Readers of settings that only `common/` reads."""
 

@@ -102,6 +102,7 @@ WITH_IO: Final = (
     "worker/runner/test_own_key.py",
     "worker/runner/test_session_runner.py",
     "worker/runner/test_session_runner_recovery.py",
+    "worker/runner/test_session_queue.py",
     "worker/runner/test_tenants.py",
     "worker/test_commands.py",
     "worker/test_service.py",

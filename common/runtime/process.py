@@ -19,14 +19,16 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import uvloop
-from prometheus_client import Histogram
+from prometheus_client import Gauge, Histogram
 
 from common.errors import ServiceError
+from common.net.adaptive_interval import AdaptiveInterval
 from common.net.read_coalescer import READ_COALESCER
 from common.observe import log_writer, logs, metrics, redaction
 from common.observe.metrics import ProcessMetrics
 from common.observe.status_line import StatusLine
 from common.runtime import signals
+from common.runtime.core_load import CoreLoad
 from common.runtime.drain_progress import show_drain
 from common.runtime.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from common.runtime.process_exit import INTERRUPTED, exit_now
@@ -42,6 +44,8 @@ STOP_SECONDS: Final = 2.0
 """Time within which `main` must return once `stopping` is set; then it is cancelled."""
 
 LAG_SAMPLE_SECONDS: Final = 1.0
+
+GROUPING_SAMPLE_SECONDS: Final = 1.0
 
 PROCESS_SAMPLE_SECONDS: Final = 5.0
 """Interval at which memory, CPU and open files are read: less than that of Prometheus."""
@@ -168,6 +172,23 @@ async def watch_event_loop(lag: Histogram, *, sample_seconds: float = LAG_SAMPLE
         lag.observe(max(0.0, time.monotonic() - due))
 
 
+def begin_grouping(loop: asyncio.AbstractEventLoop, role: Role, grouping_ms: int | str) -> None:
+    """Read sockets at intervals, as GROUPING_MS has it."""
+    if isinstance(grouping_ms, str):
+        core = CoreLoad()
+        READ_COALESCER.adapt(loop, AdaptiveInterval(core.limit_cores), core.read)
+    elif role is Role.DISPATCHER:
+        # A frame comes at any time within an interval, and waits half of it on average.
+        READ_COALESCER.begin(loop, 2 * grouping_ms / 1000)
+
+
+async def watch_grouping(interval: Gauge) -> None:
+    """Show the interval at which sockets are read, once a second and until cancelled."""
+    while True:
+        interval.set(READ_COALESCER.wanted_seconds)
+        await asyncio.sleep(GROUPING_SAMPLE_SECONDS)
+
+
 async def watch_process(measured: ProcessMetrics) -> None:
     """Renew the metrics of this process until cancelled.
 
@@ -252,11 +273,10 @@ async def _run_main(main: Main, settings: Settings, role: Role, process: Process
         log_writer.count_dropped(measured.log_lines_dropped.inc)
         background += [
             asyncio.create_task(watch_event_loop(measured.event_loop_lag)),
+            asyncio.create_task(watch_grouping(measured.grouping_interval)),
             asyncio.create_task(watch_process(process_metrics(role, process.child))),
         ]
-        if role is Role.DISPATCHER:
-            # A frame comes at any time within an interval, and waits half of it on average.
-            READ_COALESCER.begin(loop, 2 * settings.grouping_ms / 1000)
+        begin_grouping(loop, role, settings.grouping_ms)
     running = asyncio.ensure_future(main(settings, process))
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -10,11 +10,23 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 _CONTROLLER: Final = "cpu"
 _V1_MOUNTS: Final = ("cpu,cpuacct", "cpu")
 """The mount points of the first version's controller under /sys/fs/cgroup."""
+
+
+class CpuLimit(NamedTuple):
+    """The CPU limit of a control group.
+
+    Attributes:
+        cores: number of cores' worth of time that the group is granted.
+        folder: of the group, with its other figures.
+    """
+
+    cores: float
+    folder: Path
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -31,9 +43,22 @@ def usable_cores(root: Path = Path("/")) -> int:
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """Return the number of cores' worth of time that control groups grant; None: there is no limit.
 
-    Both versions of control groups are read. The smallest quota of the process's group and its parents counts.
+    Args:
+        root: where /proc and /sys are.
     """
-    return min(_quotas(root), default=None)
+    limit = cpu_limit(root)
+    return None if limit is None else limit.cores
+
+
+def cpu_limit(root: Path = Path("/")) -> CpuLimit | None:
+    """Return the CPU limit of this process: the smallest one of its control group and the parents; None: no limit.
+
+    Both versions of control groups are read.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    return min(_limits(root), default=None)
 
 
 def _allowed_cores() -> int:
@@ -42,18 +67,19 @@ def _allowed_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _quotas(root: Path) -> Iterator[float]:
+def _limits(root: Path) -> Iterator[CpuLimit]:
     # Lines of cgroups(7): ID:controllers:path of the group; version 2 has the ID 0 and names no controller.
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if number == "0" and not controllers:
             for folder in _from_group_to_top(root / "sys/fs/cgroup", group):
-                yield from _quota(*_text(folder / "cpu.max").split())
+                yield from _limit(folder, *_text(folder / "cpu.max").split())
         elif _CONTROLLER in controllers.split(","):
             for mount in _V1_MOUNTS:
                 for folder in _from_group_to_top(root / "sys/fs/cgroup" / mount, group):
-                    yield from _quota(_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
+                    texts = (_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+                    yield from _limit(folder, *texts)
 
 
 def _from_group_to_top(mount: Path, group: str) -> Iterator[Path]:
@@ -66,14 +92,14 @@ def _from_group_to_top(mount: Path, group: str) -> Iterator[Path]:
     yield mount
 
 
-def _quota(quota_us: str = "", period_us: str = "") -> Iterator[float]:
-    """Yield the quota that two numbers give; none for `max` and -1, and for missing files."""
+def _limit(folder: Path, quota_us: str = "", period_us: str = "") -> Iterator[CpuLimit]:
+    """Yield the limit that two numbers give; none for `max` and -1, and for missing files."""
     try:
         quota, period = int(quota_us), int(period_us)
     except ValueError:
         return
     if quota > 0 and period > 0:
-        yield quota / period
+        yield CpuLimit(quota / period, folder)
 
 
 def _text(file: Path) -> str:

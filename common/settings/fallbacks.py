@@ -40,7 +40,7 @@ ALWAYS_STOP: Final = frozenset(
         *("transfer_context", "transfer_allowed", "fallback_extension"),
         *("silence_hangup_seconds", "max_call_seconds", "tool_timeout_seconds", "dtmf_timeout_ms"),
         *("filler_after_ms", "upstream_retry_seconds", "call_reconnect_seconds", "session_rollover_seconds"),
-        *("grouping_ms", "drain_seconds", "workers", "dispatchers", "worker_max_calls"),
+        *("grouping_ms", "drain_seconds", "workers", "dispatchers", "worker_max_calls", "sessions_per_second"),
     }
 )
 """Settings where even a word for "no value" (`undefined`) stops the start.

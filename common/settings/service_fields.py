@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -24,7 +24,7 @@ from common.settings.field_types import (
     Token,
 )
 from common.settings.roles import DEFAULT_DRAIN_SECONDS, Role
-from common.settings.values import MIN_TOKEN_CHARACTERS, number, one_of, whole_number
+from common.settings.values import MIN_TOKEN_CHARACTERS, number, one_of, or_word, whole_number
 
 
 class PortFields(BaseModel):
@@ -123,6 +123,11 @@ class ServiceFields(BaseModel):
     worker_max_calls: Annotated[int, BeforeValidator(whole_number(1, 100_000))] = Field(
         default=200, description="maximum number of calls of one worker"
     )
+    sessions_per_second: Annotated[float, BeforeValidator(number(0.1, 10_000))] = Field(
+        default=50,
+        description="maximum rate at which a worker opens Realtime sessions with one API key, as after the death "
+        "of another worker; callers come before sessions that stand by, and wait for 10 s at most",
+    )
     call_reconnect_seconds: Annotated[float, BeforeValidator(number(0, 3600))] = Field(
         default=10,
         description="time that a call is kept for its uuid after its caller's connection is lost",
@@ -131,10 +136,10 @@ class ServiceFields(BaseModel):
         default=3300,
         description="age at which a Realtime session is replaced, before the API's limit of 60 minutes",
     )
-    grouping_ms: Annotated[int, BeforeValidator(whole_number(0, 20))] = Field(
-        default=3,
-        description="average time that audio waits to be grouped, at a dispatcher with 10 or more calls: the "
-        "longer, the less CPU a call takes; 0: audio never waits",
+    grouping_ms: Annotated[int | Literal["auto"], BeforeValidator(or_word("auto", whole_number(0, 20)))] = Field(
+        default="auto",
+        description="average time that audio waits to be grouped, which saves CPU; auto: it waits only in a "
+        "process that uses more than half of its core; a number: at a dispatcher with 10 or more calls; 0: never",
     )
     drain_seconds: Annotated[float, BeforeValidator(number(0, 86_400))] = Field(
         default=DEFAULT_DRAIN_SECONDS[Role.WORKER],

@@ -89,6 +89,20 @@ def unless_off(parser: Parser, *also: str) -> Parser:
     return parse
 
 
+def or_word(word: str, parser: Parser) -> Parser:
+    """Accept one word, in any case, and all that `parser` accepts."""
+
+    def parse(value: object) -> object:
+        if str(value).lower() == word:
+            return word
+        try:
+            return parser(value)
+        except NotAllowed as error:
+            raise NotAllowed(f"{error}, or {word}", error.nearest) from None
+
+    return parse
+
+
 def boolean(value: object) -> object:
     """Accept true or false, in the forms that people write."""
     if str(value).lower() not in _ON | _NOT:

@@ -6,7 +6,7 @@ voice of the agent does not drain the dispatchers. Tests compare these lists wit
 {{- define "avr-sts.readBy" -}}
 {{- /* NAME_FILE names the file of the secret NAME, and PRICES_FILE and the like are settings themselves. */ -}}
 {{- $name := index . 1 | trimSuffix "_FILE" -}}
-{{- $workers := list "TOOLS_DIR" "AVR_TOOLS_DIR" "TOOL_TIMEOUT_SECONDS" "DTMF_TIMEOUT_MS" "SILENCE_HANGUP_SECONDS" "MAX_CALL_SECONDS" "PRICES" "UPSTREAM_RETRY_SECONDS" "SESSION_ROLLOVER_SECONDS" "WORKER_MAX_CALLS" "SAFETY_IDENTIFIER_SECRET" "TRANSFER_ALLOWED" "HTTPS_PROXY" "HTTP_PROXY" "NO_PROXY" -}}
+{{- $workers := list "TOOLS_DIR" "AVR_TOOLS_DIR" "TOOL_TIMEOUT_SECONDS" "DTMF_TIMEOUT_MS" "SILENCE_HANGUP_SECONDS" "MAX_CALL_SECONDS" "PRICES" "UPSTREAM_RETRY_SECONDS" "SESSION_ROLLOVER_SECONDS" "SESSIONS_PER_SECOND" "WORKER_MAX_CALLS" "SAFETY_IDENTIFIER_SECRET" "TRANSFER_ALLOWED" "HTTPS_PROXY" "HTTP_PROXY" "NO_PROXY" -}}
 {{- $dispatchers := list "AMI_URL" "FALLBACK_WAV" "FALLBACK_EXTENSION" "FILLER_WAV" "FILLER_AFTER_MS" "STS_TOKEN" "ALLOWED_ORIGINS" "ADMIN_TOKEN" "PAGE_CALLS" "TLS_CERT" "TLS_KEY" -}}
 {{- if or (hasPrefix "OPENAI_" $name) (has $name $workers) -}}
 worker

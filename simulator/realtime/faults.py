@@ -129,6 +129,9 @@ class Faults:
         self._clock = clock
         self._refusals: deque[tuple[Refusal, float, float]] = deque()  # number of times, end of the time
         self._silent = 0
+        self._most_a_second: int | None = None
+        self._retry_after_seconds: int | None = None
+        self._accepted: deque[float] = deque()
 
     def refuse(
         self,
@@ -160,6 +163,18 @@ class Faults:
         until = math.inf if seconds is None else self._clock() + seconds
         often = (1 if seconds is None else math.inf) if times is None else times
         self._refusals.append((refusal, often, until))
+
+    def limit_connections(self, per_second: int | None, *, retry_after_seconds: int | None = None) -> None:
+        """Refuse connections with 429 when so many were accepted within the second before; None: no limit.
+
+        Raises:
+            ValueError: the limit is less than 1.
+        """
+        if per_second is not None and per_second < 1:
+            raise ValueError(f"at least 1 connection a second is accepted, not {per_second}")
+        self._most_a_second = per_second
+        self._accepted.clear()
+        self._retry_after_seconds = retry_after_seconds
 
     def silence(self, times: int = 1) -> None:
         """Accept the next connections and send nothing on them, not even `session.created`."""
@@ -395,6 +410,7 @@ class Faults:
         self.shared.clear()
         self._refusals.clear()
         self._silent = 0
+        self._most_a_second = None
 
     def take_refusal(self) -> Refusal | None:
         """Return the refusal of the connection that arrives now; None: accept it."""
@@ -408,6 +424,17 @@ class Faults:
             else:
                 self._refusals.popleft()
             return refusal
+        return self._refusal_above_the_limit()
+
+    def _refusal_above_the_limit(self) -> Refusal | None:
+        if self._most_a_second is None:
+            return None
+        now = self._clock()
+        while self._accepted and now - self._accepted[0] >= 1.0:
+            self._accepted.popleft()
+        if len(self._accepted) >= self._most_a_second:
+            return Refusal(429, *_BY_STATUS[429], retry_after_seconds=self._retry_after_seconds)
+        self._accepted.append(now)
         return None
 
     def take_silence(self) -> bool:

@@ -324,6 +324,7 @@ class RealtimeSimulator:
 
 FAULTS = (
     "refuse",
+    "limit_connections",
     "silence",
     "ignore",
     "refuse_event",

@@ -36,6 +36,8 @@ CAPACITY = 100
 # Runs without recordings, and as many with, in turn.
 RECORDED_RUNS = 3
 RECORDED_CALLS = 100
+GROUPINGS = ("auto", 0, 3, 20)
+GROUPED_CALLS = (40, 100, 200)
 # CPUs used by other processes of the machine. Above this, a figure is not the service's.
 MOST_OTHERS = 0.15
 COLUMNS = (
@@ -121,6 +123,12 @@ class Bench:
         result = await self.calls("at once", 100, GROUPING_MS=0)
         calls = int(1000 * BUSY_CPUS / result.cpu_ms.median)
         await self.calls(f"at once, {BUSY_CPUS:.0%} of a CPU", calls, GROUPING_MS=0)
+
+    async def grouping(self) -> None:
+        """Run few and many calls with each kind of grouping, in turn."""
+        for calls in GROUPED_CALLS:
+            for grouping in GROUPINGS:
+                await self.calls(f"GROUPING_MS={grouping}", calls, GROUPING_MS=grouping)
 
     async def overload(self) -> None:
         """Measure how a full service serves its calls while as many again, at 50 a second, are refused."""
@@ -322,6 +330,7 @@ def _versions() -> str:
 PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "cpu": Bench.cpu,
     "latency": Bench.latency,
+    "grouping": Bench.grouping,
     "g711": Bench.g711,
     "tls": Bench.tls,
     "dispatchers": Bench.dispatchers,

@@ -29,6 +29,7 @@ METRICS = {
     "tool_calls": ("counter", ("tool", "outcome"), "worker"),
     "tool_duration_seconds": ("histogram", ("tool", "outcome"), "worker"),
     "upstream_errors": ("counter", ("code", "key"), "worker"),
+    "upstream_sessions_waiting": ("gauge", (), "worker"),
     "upstream_refused": ("gauge", (), "worker"),
     "answers_retried": ("counter", ("reason",), "worker"),
     "answers_given_up": ("counter", ("reason",), "worker"),
@@ -56,6 +57,7 @@ METRICS = {
     "illegal_transitions": ("counter", ("process",), "dispatcher worker"),
     "log_lines_dropped": ("counter", ("process",), "dispatcher worker supervisor"),
     "spans_dropped": ("counter", ("process",), "dispatcher worker"),
+    "grouping_interval_seconds": ("gauge", ("process",), "dispatcher worker"),
     "event_loop_lag_seconds": ("histogram", ("process",), "dispatcher worker"),
 }
 

@@ -23,13 +23,14 @@ WITHOUT_THRESHOLD = {
     "overview": {"Calls", "Calls by outcome", "Failures by reason", "All endings", "Length of calls"}
     | {"Calls by tenant", "Failures and reasons", "Tenants"},
     "fleet": {"Calls now", "Calls against capacity", "Processes", "Releases", "Memory", "CPU"}
+    | {"Event loops: intervals"}
     | {"Calls pinned to each worker", "Calls given to another worker", "Sessions that ended"}
     | {"Invalid messages of AVR Core", "Connections refused at the door", "Log lines dropped"}
     | {"Call records", "Call records that wait", "Recordings", "Spans dropped"},
     "conversation": {"Barge-ins per turn", "Sessions reopened", "Turns and barge-ins", "Barge-ins for each turn"}
     | {"Keys", "Calls of tools", "Errors by code", "Calls that could not go on", "Waiting for an answer"}
     | {"Answers asked for again", "Answers given up", "Reconnects", "Parts of the wait for an answer"}
-    | {"Slowest tools", "Number of gaps"},
+    | {"Slowest tools", "Number of gaps", "Sessions that wait"},
     "cost": {"Total cost", "Cost per hour", "Cost per hour and tenant", "Cost per call", "Tokens by class"}
     | {"Tokens by model", "Tokens of a minute of a call", "Mean cost per hour", "Mean cost per call"},
 }

@@ -172,6 +172,7 @@ INTERPRETED = {
     "dispatcher/call/telephony_commands.py": _ONCE_A_CALL,
     "dispatcher/call/caller/token_bucket.py": _ONCE_A_CALL,
     "worker/runner/own_key.py": "runs a few times in a turn",
+    "worker/runner/session_queue.py": _ONCE_A_CALL,
     "worker/runner/session_figures.py": "runs a few times in a turn",
     "worker/runner/conversation_notes.py": "runs a few times in a turn",
     "worker/runner/session_trace.py": "runs a few times in a traced turn",

@@ -17,10 +17,12 @@ from worker.realtime import client_events
 from worker.realtime.bad_input import BadInput
 from worker.realtime.connection import RealtimeConnection, RealtimeOwner
 from worker.realtime.dialect import GA, Dialect
+from worker.realtime.session_openings import Urgency
 from worker.realtime.upstream_limits import UpstreamLimits
 from worker.runner.own_key import SessionKey
 from worker.runner.preparation import Preparation
 from worker.runner.resources import Resources
+from worker.runner.session_queue import Place, SessionQueue
 from worker.session.opening import HELD_BACK
 
 # The limits of the process are asked again after this time.
@@ -41,6 +43,8 @@ class Upstream:
         resources: Resources,
         preparation: Preparation,
         key: SessionKey,
+        *,
+        waited_seconds: float = 0.0,
     ) -> None:
         """Build it.
 
@@ -50,6 +54,7 @@ class Upstream:
             resources: of the worker.
             preparation: of the call: it knows the service and the account.
             key: of the session.
+            waited_seconds: how long the call has waited for a session already.
         """
         self.limits = UpstreamLimits()
         self._uuid = uuid
@@ -63,11 +68,27 @@ class Upstream:
         self._profile: CallProfile | None = None
         self._connection: RealtimeConnection | None = None
         self._is_paused = False
+        self._since_seconds = time.monotonic() - waited_seconds
+        self._urgency = Urgency.CALLER
+        self._queue: SessionQueue | None = None
+        self._place: Place | None = None
 
     def prepare(self, profile: CallProfile) -> None:
         """Take the service and the account of the call."""
-        self.limits = self._resources.limits.of(profile.base_url, profile.api_key.get_secret_value())
+        key = profile.api_key.get_secret_value()
+        self.limits = self._resources.limits.of(profile.base_url, key)
+        self._queue = self._resources.queues.of(profile.base_url, key)
         self._dialect = profile.dialect
+
+    def stand_by(self) -> None:
+        """Let callers' sessions be opened before this one, because another session serves its caller."""
+        self._urgency = Urgency.STANDBY
+
+    def take_call(self) -> None:
+        """Open the session as soon as those of other callers, because its caller waits from now on."""
+        self._urgency = Urgency.CALLER
+        if self._place is not None and self._queue is not None:
+            self._queue.promote(self._place)
 
     async def open(self, delay_seconds: float) -> bool:
         """Open a connection after a delay, jittered: calls that were refused together do not come back together.
@@ -93,7 +114,7 @@ class Upstream:
         return repeat
 
     async def _permission(self, *, repeat: bool) -> bool:
-        """Wait until the limits of the process allow another session.
+        """Wait until the limits of the process allow another session, and it is first in the queue.
 
         Returns:
             whether it counts as a repeated request: it was one, or had to wait.
@@ -102,14 +123,28 @@ class Upstream:
             UpstreamError: they do not within UPSTREAM_RETRY_SECONDS.
         """
         until_seconds = time.monotonic() + self._resources.settings.upstream_retry_seconds
-        while not self.limits.may_send(time.monotonic(), repeat=repeat):
+        while True:
+            await self._wait_in_queue()
+            if self.limits.may_send(time.monotonic(), repeat=repeat):
+                return repeat
+            assert self._queue is not None
+            self._queue.give_back()
             # A pause that lasts longer than the call may wait is not waited for.
             if max(time.monotonic(), self.limits.held_until_seconds) >= until_seconds:
                 message = "the Realtime API fails for other calls, too, and may not be asked again yet"
                 raise UpstreamError(message, code=HELD_BACK, retryable=True)
             repeat = True
             await asyncio.sleep(PERMISSION_SECONDS * random.uniform(0.8, 1.2))
-        return repeat
+
+    async def _wait_in_queue(self) -> None:
+        """Wait behind other sessions of the process with this key: SESSIONS_PER_SECOND."""
+        assert self._queue is not None
+        give_up_seconds = self._since_seconds + self._resources.settings.upstream_retry_seconds
+        self._place = self._queue.join(self._since_seconds, give_up_seconds, self._urgency)
+        try:
+            await self._queue.wait(self._place)
+        finally:
+            self._place = None
 
     # Events for the API
 

@@ -13,6 +13,7 @@ from common.settings.settings import Settings
 from worker.config.prices import Prices
 from worker.realtime.upstream_limits import LimitsTable
 from worker.runner.own_key import OwnKey
+from worker.runner.session_queue import QueueTable
 from worker.tools.tool_registry import ToolRegistry
 
 
@@ -28,10 +29,14 @@ class Resources:
     limits: LimitsTable = field(default_factory=LimitsTable)
     tracer: Tracer = NO_TRACER
     own_key: OwnKey = field(init=False)
+    queues: QueueTable = field(init=False)
 
     def __post_init__(self) -> None:
         # The class is frozen.
         object.__setattr__(self, "own_key", OwnKey(self.metrics))
+        object.__setattr__(
+            self, "queues", QueueTable(self.settings.sessions_per_second, self.metrics.sessions_waiting)
+        )
 
     @property
     def settings(self) -> Settings:

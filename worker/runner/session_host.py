@@ -113,11 +113,21 @@ class SessionHost:
         self._owner = owner
         self._metrics = resources.metrics
         self._log = structlog.get_logger().bind(uuid=opening.uuid)
-        self._upstream = Upstream(opening.uuid, self, resources, self.preparation, channel.key)
+        self._upstream = Upstream(
+            opening.uuid, self, resources, self.preparation, channel.key, waited_seconds=opening.waited_seconds
+        )
         self._usage = UsageCounter(resources.metrics, resources.prices, self._figures, channel.key)
         self._watchers = Watchers(opening.uuid)
         self._relay_out = RelayTimer(resources.metrics.relay_out)
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def remember(self, checkpoint: Checkpoint) -> None:
+        """Take the call's memory: it says whether the session stands by."""
+        self.checkpoint = checkpoint
+        if checkpoint.standby:
+            self._upstream.stand_by()
+        else:
+            self._upstream.take_call()
 
     def prepare(self) -> None:
         """Make the session in a task."""

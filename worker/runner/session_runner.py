@@ -199,7 +199,8 @@ class SessionRunner:
         checkpoint = self._host.preparation.memory.take(
             resume, frozenset(self._host.tools.tasks), self._requested_hang_up
         )
-        first, self._host.checkpoint = self._host.checkpoint is None, checkpoint
+        first = self._host.checkpoint is None
+        self._host.remember(checkpoint)
         if resume.reason and not resume.standby:
             self._resources.metrics.reconnects[_RECONNECTS.get(resume.reason, ReconnectReason.REPIN)].inc()
         if self._host.session is not None:

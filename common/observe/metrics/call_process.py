@@ -6,9 +6,9 @@ import functools
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from common.observe.metrics.series import counter, histogram
+from common.observe.metrics.series import counter, gauge, histogram
 
 _RELAY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CALL_SECONDS: Final = (10, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
@@ -28,6 +28,12 @@ def _event_loop_lag_seconds() -> Histogram:
     return histogram(
         "event_loop_lag_seconds", "Delay of the event loop beyond the scheduled time", _LAG_SECONDS, "process"
     )
+
+
+@functools.cache
+def _grouping_interval_seconds() -> Gauge:
+    text = "Interval at which sockets are read, because the process is busy; 0: they are read at once"
+    return gauge("grouping_interval_seconds", text, "livemax", "process")
 
 
 @functools.cache
@@ -80,6 +86,7 @@ class CallProcess:
         self.audio_dropped_in = _audio_dropped_seconds().labels("in")
         self.audio_dropped_out = _audio_dropped_seconds().labels("out")
         self.event_loop_lag = _event_loop_lag_seconds().labels(process)
+        self.grouping_interval = _grouping_interval_seconds().labels(process)
         self.log_lines_dropped = of_process("log_lines_dropped", LINES_DROPPED).labels(process)
         refused = "Spans of traces dropped because the collector did not take them"
         self.spans_dropped = of_process("spans_dropped", refused).labels(process)

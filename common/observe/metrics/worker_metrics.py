@@ -97,6 +97,11 @@ class WorkerMetrics(CallProcess):
         self.upstream_connect = histogram(
             "upstream_connect_seconds", "Time to open a connection to the Realtime API", _CONNECT_SECONDS
         )
+        self.sessions_waiting = gauge(
+            "upstream_sessions_waiting",
+            "Realtime sessions that wait to be opened, because many are opened at once",
+            "livesum",
+        )
         self.upstream_errors = UpstreamErrors()
         self.upstream_refused = gauge(
             "upstream_refused",

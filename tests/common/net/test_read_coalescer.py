@@ -6,6 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from common.net.adaptive_interval import (
+    LEAST_SECONDS,
+    MOST_OPENING_SECONDS,
+    MOST_SECONDS,
+    READ_AT_ONCE_LOAD,
+    AdaptiveInterval,
+    Reading,
+)
 from common.net.read_coalescer import (
     BEGIN_BYTES_PER_SECOND,
     END_BYTES_PER_SECOND,
@@ -158,4 +166,111 @@ def test_whatever_happens_there_is_one_chain_of_turns(world: World) -> None:
         world.coalescer.read_now()
         world.busy(TOO_FEW)
     world.busy(ENOUGH)
+    assert len(world._ready) == 1
+
+
+class LoadedWorld(World):
+    """A world whose process has used its core for a share of the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.load = 0.0
+        self._cpu_seconds = 0.0
+        self._counted_seconds = self.now_seconds
+        self.adaptive = AdaptiveInterval()
+        self.coalescer.adapt(self, self.adaptive, self._read)
+
+    def _read(self) -> Reading:
+        self._cpu_seconds += self.load * (self.now_seconds - self._counted_seconds)
+        self._counted_seconds = self.now_seconds
+        return Reading(self._cpu_seconds)
+
+    @property
+    def gaps(self) -> list[float]:
+        """The times between the ends of intervals."""
+        return [later - earlier for earlier, later in itertools.pairwise(self.sleeps)]
+
+
+def test_auto_a_process_with_room_reads_at_once() -> None:
+    world = LoadedWorld()
+    world.load = READ_AT_ONCE_LOAD - 0.01
+    world.busy(10 * ENOUGH, seconds=5)
+    assert world.sleeps == []
+    assert world.coalescer.wanted_seconds == 0.0
+
+
+def test_auto_the_intervals_grow_with_the_load_and_shrink_again() -> None:
+    world = LoadedWorld()
+    world.load = 1.0
+    world.busy(ENOUGH, seconds=5)
+    assert world.coalescer.wanted_seconds == MOST_SECONDS
+    # Where the length changes, the interval that has begun ends later.
+    assert all(after > before - 1e-6 for before, after in itertools.pairwise(world.gaps))
+    assert world.gaps[-1] == pytest.approx(MOST_SECONDS)
+    world.load = 0.7
+    world.busy(ENOUGH, seconds=5)
+    assert world.gaps[-1] == pytest.approx(world.adaptive.seconds, rel=0.01)
+    assert LEAST_SECONDS < world.adaptive.seconds < MOST_SECONDS / 4
+    world.load = 0.2
+    world.busy(ENOUGH, seconds=5)
+    sleeps = len(world.sleeps)
+    world.busy(ENOUGH)
+    assert len(world.sleeps) == sleeps
+    assert not world.reads_at_intervals
+
+
+def test_auto_no_sleep_is_longer_than_the_longest_interval() -> None:
+    world = LoadedWorld()
+    for load in (1.0, 0.5, 0.9, 0.6, 0.0, 1.0, 0.8):
+        world.load = load
+        before = len(world.sleeps)
+        world.busy(ENOUGH, seconds=1)
+        recent = [later - earlier for earlier, later in itertools.pairwise(world.sleeps[before:])]
+        assert max(recent, default=0.0) <= MOST_SECONDS + 1e-6
+
+
+def test_auto_with_few_calls_nothing_waits() -> None:
+    """A core that is full of other work has no audio to group."""
+    world = LoadedWorld()
+    world.load = 1.0
+    world.busy(ENOUGH - 1, seconds=5)
+    assert world.sleeps == []
+    assert world.coalescer.wanted_seconds == 0.0
+
+
+def test_auto_a_new_connection_waits_for_short_intervals_alone() -> None:
+    """Otherwise ten new calls a second would switch all intervals of a full process off."""
+    world = LoadedWorld()
+    world.load = 1.0
+    world.busy(ENOUGH, seconds=5)
+    world.coalescer.read_now()
+    before = len(world.sleeps)
+    world.coalescer.read_bytes += ENOUGH
+    world.run(READ_NOW_SECONDS - TURN_SECONDS)
+    assert len(world.sleeps) - before == pytest.approx(READ_NOW_SECONDS / MOST_OPENING_SECONDS, abs=2)
+    assert world.coalescer.wanted_seconds == MOST_SECONDS
+
+
+def test_auto_a_new_connection_does_not_wait_if_there_is_room() -> None:
+    world = LoadedWorld()
+    world.load = 0.7
+    world.busy(ENOUGH, seconds=5)
+    assert world.reads_at_intervals
+    world.coalescer.read_now()
+    sleeps = len(world.sleeps)
+    world.coalescer.read_bytes += ENOUGH
+    world.run(READ_NOW_SECONDS - TURN_SECONDS)
+    assert len(world.sleeps) == sleeps
+    world.busy(ENOUGH, seconds=WATCH_SECONDS)
+    assert len(world.sleeps) > sleeps
+
+
+def test_auto_whatever_happens_there_is_one_chain_of_turns() -> None:
+    world = LoadedWorld()
+    for number in range(100):
+        world.load = (number * 7 % 11) / 10
+        world.busy(ENOUGH if number % 5 else TOO_FEW, seconds=WATCH_SECONDS)
+        world.coalescer.read_now()
+    world.load = 1.0
+    world.busy(ENOUGH, seconds=5)
     assert len(world._ready) == 1

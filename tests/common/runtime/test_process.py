@@ -249,6 +249,32 @@ def test_the_event_loop_lag_is_sampled_under_the_roles_name(
     assert f'avr_sts_event_loop_lag_seconds_count{{process="{role}"}}' in run(body, role).says()
 
 
+@pytest.mark.parametrize(("role", "metric"), [("worker", "worker()"), ("dispatcher", "dispatcher()")])
+def test_the_interval_of_a_busy_process_is_shown(run: Callable[..., Running], role: str, metric: str) -> None:
+    body = f"""
+        import time
+        while not metrics.{metric}.grouping_interval._value.get():
+            process.READ_COALESCER.read_bytes += 1_000_000
+            busy_until = time.monotonic() + 0.02
+            while time.monotonic() < busy_until:
+                pass
+            await asyncio.sleep(0)
+        print([line for line in metrics.render()[0].decode().splitlines() if "grouping_interval" in line])
+        return 0
+    """
+    assert f'avr_sts_grouping_interval_seconds{{process="{role}"}} 0.0' in run(body, role).says()
+
+
+def test_a_worker_has_no_interval_of_a_fixed_length(run: Callable[..., Running]) -> None:
+    body = """
+        print(process.READ_COALESCER._loop)
+        return 0
+    """
+    assert run(body, "worker", GROUPING_MS="20").says() == "None"
+    assert run(body, "dispatcher", GROUPING_MS="0").says() == "None"
+    assert "Loop" in run(body, "dispatcher", GROUPING_MS="20").says()
+
+
 class TestChildOfServe:
     def test_a_child_ignores_ctrl_c_and_obeys_sigterm(self, run: Callable[..., Running], tmp_path: Path) -> None:
         child = run(

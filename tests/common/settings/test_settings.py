@@ -101,7 +101,8 @@ def test_defaults_are_the_contracts() -> None:
     assert settings.tools_dir == Path("tools")
     assert settings.tool_timeout_seconds == 20
     assert settings.dtmf_timeout_ms == 1500
-    assert settings.grouping_ms == 3
+    assert settings.grouping_ms == "auto"
+    assert settings.sessions_per_second == 50
     for name in UNSET_BY_DEFAULT:
         assert getattr(settings, name) is None, name
 

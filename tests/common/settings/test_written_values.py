@@ -24,7 +24,7 @@ ALWAYS_STOP = (
     *("cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca", "silence_hangup_seconds", "max_call_seconds"),
     *("tool_timeout_seconds", "dtmf_timeout_ms", "filler_after_ms", "upstream_retry_seconds"),
     *("call_reconnect_seconds", "session_rollover_seconds", "grouping_ms", "drain_seconds"),
-    *("workers", "dispatchers", "worker_max_calls"),
+    *("workers", "dispatchers", "worker_max_calls", "sessions_per_second"),
 )
 MEANT_WORDS: Final[dict[tuple[str, str], object]] = {
     ("openai_turn_detection", "none"): "none",

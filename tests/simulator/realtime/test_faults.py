@@ -37,6 +37,34 @@ def test_connections_are_refused_for_as_long_as_asked_for() -> None:
     assert _statuses(faults, 1) == [None]
 
 
+def test_connections_above_a_rate_are_refused() -> None:
+    clock = _Clock()
+    faults = Faults(clock)
+    faults.limit_connections(2, retry_after_seconds=3)
+    assert _statuses(faults, 4) == [None, None, 429, 429]
+    clock.now = 0.9
+    refusal = faults.take_refusal()
+    assert refusal is not None
+    assert (refusal.code, refusal.retry_after_seconds) == ("rate_limit_exceeded", 3)
+    # Refused connections do not count.
+    clock.now = 1.0
+    assert _statuses(faults, 3) == [None, None, 429]
+    faults.limit_connections(None)
+    assert _statuses(faults, 5) == [None] * 5
+
+
+def test_clear_drops_the_limit_of_connections() -> None:
+    faults = Faults()
+    faults.limit_connections(1)
+    faults.clear()
+    assert _statuses(faults, 3) == [None] * 3
+
+
+def test_a_limit_of_no_connections_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 connection"):
+        Faults().limit_connections(0)
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(401, "invalid_api_key"), (429, "rate_limit_exceeded"), (503, "server_is_overloaded")]
 )
