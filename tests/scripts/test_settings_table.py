@@ -59,7 +59,8 @@ def test_row_has_values_reader_and_meaning(name: str) -> None:
         ("call_records_metadata", "names of at most 64 characters, with commas between them", "`from,to`",
          "dispatcher", "stops the start"),
         ("redis_url", "redis://host:port/db, rediss://host:port/db, unix:///path or "
-         "redis+sentinel://host:port,host:port/service/db (rediss+sentinel: with TLS)", "", "all", "stops the start"),
+         "redis+sentinel://host:port,host:port/service/db (rediss+sentinel: with TLS)",
+         "", "all", "stops the start"),
         ("tls_cert", "path", "", "dispatcher", "stops the start"),
         ("no_proxy", "text", "", "worker", ""),
         ("workers", "1 to 256, whole", "", "serve", "stops the start"),
