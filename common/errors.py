@@ -17,6 +17,7 @@ ServiceError
 │   ├── UpstreamError          the Realtime API refused or failed; says whether trying again can help
 │   ├── RegistryUnavailable    Redis is away: calls go on, placement uses the last known table
 │   │   └── RegistryBusy           too many commands of this process wait for Redis, which is not away
+│   ├── NoPrimary              no sentinel names a primary of Redis: as if Redis were away
 │   ├── ProxyFailed            the proxy on the way to a server cannot be reached, or refuses
 │   ├── HandshakeRefused       a server has no WebSocket for us
 │   ├── AmiError               avr-ami refused, or cannot be reached

@@ -35,6 +35,8 @@ log = structlog.get_logger()
 TICK_SECONDS = 0.2
 # A worker without a heartbeat for this time gets no new calls. Its running calls are judged by their links.
 LEASE_SECONDS = 3.0
+# Maximum calls that waited, and are taken out of Redis when they have ended. More of them end with the worker.
+MAX_WAITING = 10_000
 HEARTBEAT_SECONDS = 1.0
 # If Redis answers and this worker's record is older than this, its heartbeat fails, and no call finds the worker.
 UNREADY_SECONDS = 3 * LEASE_SECONDS
@@ -95,6 +97,8 @@ class Worker:
         self._links: set[DispatcherLink] = set()
         # One session of each call. While a call moves it has another one, which stands by or has released it.
         self._calls: dict[str, list[_Held]] = {}
+        # Calls, with their epochs, that Redis knows as waiting here.
+        self._waiting: dict[str, int] = {}
         self._move_until: float | None = None
         self._beat_seconds = time.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
@@ -391,8 +395,18 @@ class Worker:
                 else:
                     call.confirm()
 
-        if leases:
-            await self._quietly(renew)
+        if len(self._waiting) + len(waiting) <= MAX_WAITING:
+            self._waiting |= {call.uuid: epoch for call, epoch in waiting.items()}
+        if leases and not await self._quietly(renew):
+            return
+        await self._quietly(self._unpin_ended)
+
+    async def _unpin_ended(self) -> None:
+        """Take calls out of Redis that no longer wait here; those that a dispatcher has got stay."""
+        still = {held.call.uuid for held in self._held() if held.call.waits_for_dispatcher}
+        for uuid in self._waiting.keys() - still:
+            await self._registry.unpin_waiting(uuid, worker=self._record.id, epoch=self._waiting[uuid])
+            del self._waiting[uuid]
 
     async def _quietly(self, command: Callable[[], Awaitable[object]]) -> bool:
         """Return whether a command to Redis worked; a failed one is retried with the next heartbeat."""

@@ -273,7 +273,17 @@ class Registry:
         # A renewal under way may carry this call, and would publish it again.
         async with self._renewing:
             pass
-        return bool(await self._connection.evaluate(self._unpin, [uuid, epoch]))
+        return bool(await self._connection.evaluate(self._unpin, [uuid, epoch, ""]))
+
+    async def unpin_waiting(self, uuid: str, *, worker: str, epoch: int) -> bool:
+        """Delete a call that waited for a dispatcher at a worker, and has ended there.
+
+        Returns:
+            False if it does not wait there: a dispatcher has it, or another worker.
+        """
+        async with self._renewing:
+            pass
+        return bool(await self._connection.evaluate(self._unpin, [uuid, epoch, worker]))
 
     async def renew(
         self,

@@ -21,6 +21,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelMan
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from common.errors import DependencyError
 from common.store.tls_connection import TlsConnection
 
 ASK_AGAIN_SECONDS: Final = 1.0
@@ -36,7 +37,7 @@ alone with the news for a moment."""
 log = structlog.get_logger()
 
 
-class NoPrimary(RedisConnectionError):
+class NoPrimary(DependencyError, RedisConnectionError):
     """No sentinel names a primary that can be used.
 
     Attributes:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import random
+import re
 import signal
 import tempfile
 import time
@@ -38,6 +39,8 @@ WORKER_DRAIN_SECONDS = 8.0
 SHORT_DRAIN_SECONDS = 3.0
 DISPATCHER_DRAIN_SECONDS = 120.0
 TOOL_SECONDS = 0.6
+# Indexes of processes, which hold nothing of calls.
+_LASTING = re.compile(r"dispatchers|departed|table|loads|left|releases|dispatcher:.+:checks")
 # Time that a process may take beyond its drain time.
 _END_SECONDS = 4.0
 _HTTP_SECONDS = 5.0
@@ -461,9 +464,18 @@ class World:
         return self._tool_runs.get(uuid, [])
 
     def redis_keys(self) -> list[str]:
-        """Return all keys in Redis, without those that remember for a while that a record was delivered."""
+        """Return all keys in Redis, without those that remember for a while that a record was delivered.
+
+        When the last process has left, indexes of processes without a call end by themselves (docs/adr/0014).
+        """
         with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
-            return sorted(key for key in client.scan_iter("*") if not key.startswith(f"{KEY_PREFIX}records:"))
+            keys = [key.removeprefix(KEY_PREFIX) for key in client.scan_iter("*")]
+            return sorted(
+                key
+                for key in keys
+                if not key.startswith("records:")
+                and not (_LASTING.fullmatch(key) and client.pttl(KEY_PREFIX + key) > 0)
+            )
 
     def records(self) -> list[dict[str, Any]]:
         """Return the call records that the processes have written."""

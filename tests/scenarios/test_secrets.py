@@ -69,7 +69,12 @@ def stored(url: str) -> str:
         values: list[Any] = []
         for key in client.scan_iter():
             kind = client.type(key)
-            read = {"hash": client.hgetall, "string": client.get, "zset": lambda key: client.zrange(key, 0, -1)}
+            read = {
+                "hash": client.hgetall,
+                "string": client.get,
+                "set": client.smembers,
+                "zset": lambda key: client.zrange(key, 0, -1),
+            }
             values += [key, read[str(kind)](key)]
     return str(values)
 

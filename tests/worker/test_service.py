@@ -574,6 +574,15 @@ async def test_a_call_that_nobody_comes_for_ends(redis_url: str, monkeypatch: py
         first = await here.simulator.wait_for_session(1)
         await first.wait_for(lambda s: s.closed)
         await eventually(lambda: here.worker.calls == 1)
+
+        registry = Registry.from_url(redis_url)
+
+        async def is_taken_out() -> bool:
+            (status,) = await registry.workers()
+            return not await registry.calls() and status.calls == 0
+
+        await eventually(is_taken_out, PATIENCE_SECONDS)
+        await registry.aclose()
         say(other, 1, bytes(320))
         second = await here.simulator.wait_for_session(2)
         await second.wait_for(lambda s: s.appended_ms == 20)

@@ -880,6 +880,21 @@ class TestLeases:
         assert await registry.call("c1") is None
         assert await is_swept(registry, redis)
 
+    async def test_a_waiting_call_that_ends_is_taken_out_by_its_worker(
+        self, registry: Registry, redis: Redis
+    ) -> None:
+        await publish(registry, worker("w1"))
+        held = [lease(f"c{number}", "w1", state="waiting") for number in range(3)]
+        await registry.renew(NOBODY, held, lease_seconds=LONG_SECONDS)
+        await registry.renew("d1", [lease("c1", "w1")], lease_seconds=LONG_SECONDS)
+        await redis.delete(f"{KEY_PREFIX}call:c2")
+        took = [await registry.unpin_waiting(call.uuid, worker="w1", epoch=1) for call in held]
+        assert took == [True, False, False]
+        # A dispatcher has one of them. The record of another had ended by itself, and its slot had not.
+        assert [call.uuid for call in await registry.calls()] == ["c1"]
+        (status,) = await registry.workers()
+        assert status.calls == 1
+
     async def test_a_taken_call_is_to_be_looked_at(self, registry: Registry) -> None:
         await publish(registry, worker("w1"))
         for uuid in ("c1", "c2"):
