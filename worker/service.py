@@ -402,9 +402,8 @@ class Worker:
         await self._quietly(self._unpin_ended)
 
     async def _unpin_ended(self) -> None:
-        """Take calls out of Redis that no longer wait here; those that a dispatcher has got stay."""
-        still = {held.call.uuid for held in self._held() if held.call.waits_for_dispatcher}
-        for uuid in self._waiting.keys() - still:
+        """Take calls out of Redis that waited and have ended here; those that a dispatcher has got stay."""
+        for uuid in self._waiting.keys() - {held.call.uuid for held in self._held()}:
             await self._registry.unpin_waiting(uuid, worker=self._record.id, epoch=self._waiting[uuid])
             del self._waiting[uuid]
 

@@ -469,12 +469,11 @@ class World:
         When the last process has left, indexes of processes without a call end by themselves (docs/adr/0014).
         """
         with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
-            keys = [key.removeprefix(KEY_PREFIX) for key in client.scan_iter("*")]
             return sorted(
                 key
-                for key in keys
-                if not key.startswith("records:")
-                and not (_LASTING.fullmatch(key) and client.pttl(KEY_PREFIX + key) > 0)
+                for key in client.scan_iter("*")
+                if not key.startswith(f"{KEY_PREFIX}records:")
+                and not (_LASTING.fullmatch(key.removeprefix(KEY_PREFIX)) and client.pttl(key) > 0)
             )
 
     def records(self) -> list[dict[str, Any]]:
