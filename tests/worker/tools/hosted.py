@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.helpers import eventually
+from tests.scenarios import forked
 from worker.tools.errors import ToolNotRun
 from worker.tools.host_process import HostLimits, Program
 from worker.tools.tool_host import Part, ToolHost
@@ -67,16 +68,16 @@ class Host(ToolHost):
 
 
 def children() -> list[psutil.Process]:
-    """Return the processes of tools; the test run may have other children, such as a Redis."""
+    """Return the processes of tools; the test run may have other children: a Redis, and services of scenarios."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            is_redis = any("redis" in each for each in process.cmdline())
+            is_other = any("redis" in each or each == forked.__name__ for each in process.cmdline())
         except psutil.ZombieProcess:  # a zombie counts, because its parent has not collected it yet
-            is_redis = False
+            is_other = False
         except psutil.NoSuchProcess:
             continue
-        if not is_redis:
+        if not is_other:
             found.append(process)
     return found
 
