@@ -161,6 +161,17 @@ async def calls_of(url: str) -> list[dict[str, Any]]:
         return calls
 
 
+async def only_call_of(url: str) -> dict[str, Any]:
+    """Return the only call of the cluster, once Redis knows it."""
+
+    async def is_listed() -> bool:
+        return len(await calls_of(url)) == 1
+
+    await eventually(is_listed, PATIENCE_SECONDS)
+    (listed,) = await calls_of(url)
+    return listed
+
+
 async def assert_accessible(page: Page) -> None:
     found = await Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
@@ -209,7 +220,7 @@ async def test_words_go_in_and_the_reply_reaches_the_speaker(chromium: str, tmp_
         await eventually(has_keys, PATIENCE_SECONDS)
 
         # 3. The list of calls shows the call; hanging up ends it in the cluster.
-        (listed,) = await calls_of(url)
+        listed = await only_call_of(url)
         assert (listed["tenant"], listed["metadata"]) == ("page", {"from": "page"})
         await assert_accessible(page)
         await call.button("Hang up").click()
@@ -281,7 +292,7 @@ async def test_the_end_is_told_in_words(chromium: str, tmp_path: Path) -> None:
         call = Call(page)
         await call.open(url)
         await call.begin()
-        (listed,) = await calls_of(url)
+        listed = await only_call_of(url)
 
         # 1. A second call is refused.
         second = await page.context.new_page()
