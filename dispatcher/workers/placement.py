@@ -86,8 +86,8 @@ class Placement:
         self._written: dict[str, int] = {}
         # Records of calls as Redis has them, and when they are to be written again.
         self._published: dict[str, tuple[CallLease, float]] = {}
-        # Calls that were taken out of Redis since the beat under way began: it must not write them again.
-        self._unpinned: set[str] = set()
+        # Calls, with their epochs, that were taken out of Redis since the last beat began: it does not write them.
+        self._unpinned: dict[str, int] = {}
         # Calls of which Redis has said that it holds them for this dispatcher, which does not know them.
         self._not_held: dict[str, str] = {}
         # Run of the server at the last beat.
@@ -99,8 +99,6 @@ class Placement:
         self._loads_seconds = 0.0
         # Calls that ended while Redis was away, with their epochs.
         self._ended: dict[str, int] = {}
-        # Calls that ended, with their epochs, for each write of records that is on its way.
-        self._ended_in_writes: list[dict[str, int]] = []
 
     @property
     def redis_is_away(self) -> bool:
@@ -269,9 +267,7 @@ class Placement:
     async def unpin(self, uuid: str, epoch: int) -> None:
         """Take a call out of Redis, or do so when Redis is back."""
         self._published.pop(uuid, None)
-        self._unpinned.add(uuid)
-        for ended in self._ended_in_writes:
-            ended[uuid] = epoch
+        self._unpinned[uuid] = epoch
         try:
             await self._registry.unpin(uuid, epoch=epoch)
         except RegistryUnavailable as error:
@@ -353,28 +349,22 @@ class Placement:
     async def _write_records(self, leases: list[CallLease]) -> Renewal:
         """Write the records of calls, and note that Redis has them.
 
-        Redis may get the end of a call first, and then its record, which brings it back. So it is ended again.
+        The registry holds back the end of a call that is being written. A write that failed may still reach Redis,
+        after that end: so the call is ended again when Redis is back.
         """
-        ended: dict[str, int] = {}
-        self._ended_in_writes.append(ended)
         try:
             renewal = await self._registry.renew(
                 self._dispatcher_id, leases, lease_seconds=self._lease_seconds, said_versions=self._written
             )
         except RegistryUnavailable:
-            self._end_later(_of(leases, ended))
+            self._end_later(self._unpinned)
             raise
-        finally:
-            # By identity: two are equal while no call has ended.
-            self._ended_in_writes = [each for each in self._ended_in_writes if each is not ended]
         now = self._clock()
         for lease in leases:
-            if lease.uuid in renewal.superseded or lease.uuid in ended:
+            if lease.uuid in renewal.superseded or lease.uuid in self._unpinned:
                 self._published.pop(lease.uuid, None)
             else:
                 self._published[lease.uuid] = (lease, now + random.uniform(0.6, 1.0) * REWRITE_SECONDS)
-        for uuid, epoch in _of(leases, ended).items():
-            await self.unpin(uuid, epoch)
         return renewal
 
     def _doubt(self) -> None:
@@ -444,8 +434,3 @@ class Placement:
             elif self._up is not None:
                 log.info("redis is back")
             self._up = up
-
-
-def _of(leases: Iterable[CallLease], ended: Mapping[str, int]) -> dict[str, int]:
-    """Return those of the ended calls whose records were written."""
-    return {lease.uuid: ended[lease.uuid] for lease in leases if lease.uuid in ended}

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from common.errors import RegistryBusy
+from common.errors import RegistryBusy, RegistryUnavailable
 from common.link import wire
 from common.observe.problems import REDIS_AWAY
 from common.store.keys import KEY_PREFIX
-from common.store.leases import CallLease, Renewal, WorkerRecord, WorkerState
+from common.store.leases import Beat, CallLease, Renewal, WorkerRecord, WorkerState
 from common.store.memory import MemoryUpdate
 from common.store.pins import NoCapacity, NoCapacityReason, Pin, Superseded
 from common.store.registry import Registry
@@ -166,17 +166,36 @@ class TestThroughRedis:
     async def test_a_call_that_ends_during_a_renewal_is_taken_out(
         self, rig: Rig, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The renewal and the end go to Redis on two connections: the renewal may come last, and bring it back."""
+        await rig.publish(worker("w-1"))
+        assignment = await rig.placed()
+        beat = Registry.beat
+
+        async def beat_slowly(self: Registry, *args: Any, **options: Any) -> Beat:
+            await rig.placement.unpin("call", assignment.epoch)
+            return await beat(self, *args, **options)
+
+        monkeypatch.setattr(Registry, "beat", beat_slowly)
+        await rig.placement.renew([lease(epoch=assignment.epoch), lease("other")])
+        assert [call.uuid for call in await registry.calls()] == ["other"]
+
+    async def test_a_failed_renewal_that_arrives_late_brings_no_call_back(
+        self, rig: Rig, registry: Registry
+    ) -> None:
+        """It goes to Redis on another connection than the end of the call, which may come first."""
         await rig.publish(worker("w-1"))
         assignment = await rig.placed()
         renew = Registry.renew
 
         async def renew_late(self: Registry, *args: Any, **options: Any) -> Renewal:
             await rig.placement.unpin("call", assignment.epoch)
-            return await renew(self, *args, **options)
+            await renew(self, *args, **options)
+            raise RegistryUnavailable("no answer in time")
 
-        monkeypatch.setattr(Registry, "renew", renew_late)
-        await rig.placement.renew([lease(epoch=assignment.epoch), lease("other")])
+        with pytest.MonkeyPatch.context() as late:
+            late.setattr(Registry, "renew", renew_late)
+            await rig.placement.renew([lease(epoch=assignment.epoch), lease("other")])
+        assert {call.uuid for call in await registry.calls()} == {"call", "other"}
+        await rig.placement.renew([lease("other")])
         assert [call.uuid for call in await registry.calls()] == ["other"]
 
     async def test_a_renewal_tells_which_calls_another_dispatcher_has(self, rig: Rig, registry: Registry) -> None:
