@@ -25,6 +25,7 @@ from grafana.rule import Alert, Recording, When
 from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, ToolCall
+from tests.grafana.hours_tool import TOOL
 from tests.grafana.server import Prometheus, configuration, seen
 from tests.scenarios.processes import KEY, PATIENCE_SECONDS, Cluster, ServiceProcess
 from tests.scenarios.tones import tone
@@ -34,15 +35,6 @@ pytestmark = pytest.mark.system
 NAMESPACE = "voice"
 NUMBERS = ("4930123456", "600600600")
 SPEECH = tone(700, 0.8)
-TOOL = """
-name = "opening_hours"
-description = "The opening hours"
-input_schema = {"type": "object", "properties": {}}
-
-
-def handler(uuid, args):
-    return "from 9 to 5"
-"""
 BEHAVIOUR = SimulatorSettings(
     greeting_words=2,
     words=6,

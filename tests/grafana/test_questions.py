@@ -27,6 +27,7 @@ from simulator.avr.core import SimulatedCall, place_call
 from simulator.realtime.server import RealtimeSimulator
 from simulator.realtime.settings import SimulatorSettings, ToolCall
 from tests.docs.blocks import document
+from tests.grafana.hours_tool import TOOL
 from tests.grafana.server import Prometheus, configuration, seen
 from tests.helpers import eventually
 from tests.scenarios.conversations import converse
@@ -41,15 +42,6 @@ BEHAVIOUR: Final = SimulatorSettings(
     tool_calls=(ToolCall(1, "opening_hours"),),
     transcription_delay_seconds=0,
 )
-TOOL: Final = """
-name = "opening_hours"
-description = "The opening hours"
-input_schema = {"type": "object", "properties": {}}
-
-
-def handler(uuid, args):
-    return "from 9 to 5"
-"""
 ROW: Final = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \| `(.+)` \|$", re.MULTILINE)
 
 
